@@ -1,0 +1,1 @@
+//! See the crate documentation for the place of this module.

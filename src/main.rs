@@ -1,0 +1,3 @@
+//! The `exuvia` program: parse, run, exit.
+
+fn main() {}

@@ -1,0 +1,18 @@
+//! The vocabulary of the program as plain data: ids, paths, entries, snapshots, error classes.
+//! Nothing in here does I/O.
+
+mod class;
+mod entry;
+mod id;
+mod path;
+mod snapshot;
+mod time;
+
+pub use class::{Classify, ErrorClass};
+pub use entry::{BlobKind, Capture, Content, ContentHash, Entry, EntryKind, Metadata, Owner, Slice, Xattr};
+pub use id::{BlobId, KeyId, ObjectId, ParseIdError, RepositoryId, WriterId};
+pub use path::{PathError, RepoPath, compare_paths};
+pub use snapshot::{
+    DatabaseRecord, FileError, Integrity, ManifestRef, Reason, Snapshot, SnapshotKind, Stats,
+};
+pub use time::Timestamp;
