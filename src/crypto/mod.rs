@@ -1,1 +1,38 @@
-//! See the crate documentation for the place of this module.
+//! Key derivation, authenticated encryption and keyed hashing, as `format-spec/` sections 4 to 6
+//! fix them. Secrets are wiped when dropped.
+
+mod aead;
+mod kdf;
+mod keys;
+
+pub use aead::{FramePlace, OBJECT_NONCE, ObjectKey, TAG, WRAPPED_KEY, unwrap, wrap};
+pub use kdf::{Passphrase, ScryptParams, Stretched, stretch};
+pub use keys::{ContentHasher, Keyring, MasterKey, ObjectKind};
+
+/// Why a cryptographic step failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CryptoError {
+    /// The tag does not fit: the bytes are not what was sealed under this key.
+    #[error("authentication failed")]
+    Authentication,
+    /// The scrypt parameters are outside the limits of the format.
+    #[error("key derivation parameters are outside the limits")]
+    Parameters,
+    /// The system gave no random bytes.
+    #[error("the system's random number generator failed")]
+    Random,
+}
+
+/// Fresh bytes from the operating system.
+pub fn random<const N: usize>() -> Result<[u8; N], CryptoError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| CryptoError::Random)?;
+    Ok(bytes)
+}
+
+/// SHA-256 of `bytes`: the name of a stored object.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).into()
+}

@@ -1,5 +1,7 @@
 //! Entries: one path with its metadata and, for a file, the slices of blobs that make its content.
 
+use std::sync::Arc;
+
 use super::{BlobId, RepoPath, Timestamp};
 
 /// What a blob holds. Ids of the two kinds come from different keys, so that the bytes of a user's
@@ -74,13 +76,28 @@ pub enum Capture {
     RawSqlite,
 }
 
+/// The slices of a file, in file order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Slices {
+    /// The slices themselves.
+    Inline(Vec<Slice>),
+    /// Meta blobs that hold them, for files with many.
+    Lists(Vec<BlobId>),
+}
+
+impl Default for Slices {
+    fn default() -> Self {
+        Self::Inline(Vec::new())
+    }
+}
+
 /// Content of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Content {
     /// Length in bytes: the sum of the slices' lengths.
     pub size: u64,
-    /// Slices in file order.
-    pub slices: Vec<Slice>,
+    /// Where the bytes are.
+    pub slices: Slices,
     /// Present when there is more than one slice.
     pub hash: Option<ContentHash>,
     /// How the bytes were taken.
@@ -132,7 +149,7 @@ pub struct Metadata {
     /// Permission bits, set-id and sticky bits: the low 12 bits of `st_mode`.
     pub mode: u32,
     /// Owner and group.
-    pub owner: Owner,
+    pub owner: Arc<Owner>,
     /// Time of last modification.
     pub mtime: Timestamp,
     /// Time of last status change on the machine of the backup. Only for change detection.

@@ -9,8 +9,11 @@ mod snapshot;
 mod time;
 
 pub use class::{Classify, ErrorClass};
-pub use entry::{BlobKind, Capture, Content, ContentHash, Entry, EntryKind, Metadata, Owner, Slice, Xattr};
+pub use entry::{
+    BlobKind, Capture, Content, ContentHash, Entry, EntryKind, Metadata, Owner, Slice, Slices, Xattr,
+};
 pub use id::{BlobId, KeyId, ObjectId, ParseIdError, RepositoryId, WriterId};
+pub(crate) use path::MAX_PATH;
 pub use path::{PathError, RepoPath, compare_paths};
 pub use snapshot::{
     DatabaseRecord, FileError, Integrity, ManifestRef, Reason, Snapshot, SnapshotKind, Stats,

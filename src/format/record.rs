@@ -1,0 +1,126 @@
+//! Records: bincode 2 in its standard configuration, decoded without trusting any length.
+
+use bincode::de::read::Reader;
+use bincode::de::{Decode, Decoder};
+use bincode::enc::{Encode, Encoder};
+use bincode::error::{DecodeError, EncodeError};
+
+use super::{FormatError, limits};
+
+/// Encodes a record.
+pub(super) fn encode<T: Encode>(record: &T) -> Result<Vec<u8>, FormatError> {
+    bincode::encode_to_vec(record, bincode::config::standard())
+        .map_err(|_| FormatError::TooLarge("record cannot be encoded"))
+}
+
+/// Decodes a record that takes all of `bytes`.
+pub(super) fn decode<T: Decode<()>>(bytes: &[u8]) -> Result<T, FormatError> {
+    let config = bincode::config::standard().with_limit::<{ limits::RECORD_RAW }>();
+    let (record, used) = bincode::decode_from_slice(bytes, config)
+        .map_err(|_| FormatError::Damaged("record does not decode"))?;
+    if used == bytes.len() { Ok(record) } else { Err(FormatError::Damaged("bytes are left over")) }
+}
+
+/// A list. bincode's own `Vec` reserves what the count promises; this one grows with what is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct List<T>(pub(super) Vec<T>);
+
+impl<T: Encode> Encode for List<T> {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        (self.0.len() as u64).encode(encoder)?;
+        self.0.iter().try_for_each(|item| item.encode(encoder))
+    }
+}
+
+impl<C, T: Decode<C>> Decode<C> for List<T> {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let n = u64::decode(decoder)?;
+        let mut items = Vec::new();
+        for _ in 0..n {
+            items.push(T::decode(decoder)?);
+        }
+        Ok(Self(items))
+    }
+}
+
+/// A byte string, read in pieces so that a false length costs nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Bytes(pub(super) Vec<u8>);
+
+impl Encode for Bytes {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.0.as_slice().encode(encoder)
+    }
+}
+
+impl<C> Decode<C> for Bytes {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        const PIECE: usize = 16 << 10;
+        let n = usize::try_from(u64::decode(decoder)?).map_err(|_| DecodeError::LimitExceeded)?;
+        decoder.claim_bytes_read(n)?;
+        let mut bytes = Vec::new();
+        while bytes.len() < n {
+            let at = bytes.len();
+            bytes.resize(n.min(at + PIECE), 0);
+            decoder.reader().read(&mut bytes[at..])?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// A UTF-8 string.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Text(pub(super) String);
+
+impl Encode for Text {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.0.as_bytes().encode(encoder)
+    }
+}
+
+impl<C> Decode<C> for Text {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        String::from_utf8(Bytes::decode(decoder)?.0)
+            .map(Self)
+            .map_err(|e| DecodeError::Utf8 { inner: e.utf8_error() })
+    }
+}
+
+/// A field of a later version of a record.
+#[derive(Debug, Clone, PartialEq, Eq, bincode::Encode, bincode::Decode)]
+pub(super) struct Extension {
+    pub(super) tag: u16,
+    pub(super) required: bool,
+    pub(super) value: Bytes,
+}
+
+/// No extension is defined in version 1: required ones are refused, optional ones skipped.
+pub(super) fn check_extensions(extensions: &List<Extension>) -> Result<(), FormatError> {
+    match extensions.0.iter().find(|e| e.required) {
+        Some(e) => Err(FormatError::Unsupported(format!("record extension {}", e.tag))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn false_lengths_are_refused_without_memory() {
+        // 2^60 items or bytes promised, none there.
+        let promise = [253, 0, 0, 0, 0, 0, 0, 0, 16];
+        assert!(decode::<List<u64>>(&promise).is_err());
+        assert!(decode::<Bytes>(&promise).is_err());
+        assert!(decode::<Text>(&promise).is_err());
+        assert!(decode::<Bytes>(&[251, 0xff, 0xff, 1]).is_err());
+        assert_eq!(decode::<Bytes>(&[2, 1, 2, 3]), Err(FormatError::Damaged("bytes are left over")));
+    }
+
+    #[test]
+    fn required_extensions_are_refused_and_optional_ones_skipped() {
+        let list = |required| List(vec![Extension { tag: 9, required, value: Bytes(vec![1]) }]);
+        assert!(check_extensions(&list(false)).is_ok());
+        assert!(matches!(check_extensions(&list(true)), Err(FormatError::Unsupported(_))));
+    }
+}
