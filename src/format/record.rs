@@ -1,7 +1,7 @@
 //! Records: bincode 2 in its standard configuration, decoded without trusting any length.
 
 use bincode::de::read::Reader;
-use bincode::de::{Decode, Decoder};
+use bincode::de::{BorrowDecode, BorrowDecoder, Decode, Decoder};
 use bincode::enc::{Encode, Encoder};
 use bincode::error::{DecodeError, EncodeError};
 
@@ -22,8 +22,14 @@ pub(super) fn decode<T: Decode<()>>(bytes: &[u8]) -> Result<T, FormatError> {
 }
 
 /// A list. bincode's own `Vec` reserves what the count promises; this one grows with what is there.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct List<T>(pub(super) Vec<T>);
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
 
 impl<T: Encode> Encode for List<T> {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
@@ -38,6 +44,17 @@ impl<C, T: Decode<C>> Decode<C> for List<T> {
         let mut items = Vec::new();
         for _ in 0..n {
             items.push(T::decode(decoder)?);
+        }
+        Ok(Self(items))
+    }
+}
+
+impl<'de, C, T: BorrowDecode<'de, C>> BorrowDecode<'de, C> for List<T> {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let n = u64::decode(decoder)?;
+        let mut items = Vec::new();
+        for _ in 0..n {
+            items.push(T::borrow_decode(decoder)?);
         }
         Ok(Self(items))
     }
@@ -68,6 +85,8 @@ impl<C> Decode<C> for Bytes {
     }
 }
 
+bincode::impl_borrow_decode!(Bytes);
+
 /// A UTF-8 string.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Text(pub(super) String);
@@ -85,6 +104,8 @@ impl<C> Decode<C> for Text {
             .map_err(|e| DecodeError::Utf8 { inner: e.utf8_error() })
     }
 }
+
+bincode::impl_borrow_decode!(Text);
 
 /// A field of a later version of a record.
 #[derive(Debug, Clone, PartialEq, Eq, bincode::Encode, bincode::Decode)]
