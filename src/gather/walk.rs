@@ -1,7 +1,7 @@
 //! The walk of a tree by directory handles.
 //!
 //! Single-threaded, with a stack of its own instead of recursion, so that depth is bounded by memory
-//! only. Reading a directory ([`read_dir`]) touches nothing of the walk's state: another thread could
+//! only. Reading a directory (`read_dir`) touches nothing of the walk's state: another thread could
 //! do it ahead of time.
 
 use std::collections::VecDeque;
