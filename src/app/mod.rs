@@ -7,8 +7,8 @@ mod run;
 
 pub use error::AppError;
 pub use requests::{
-    BackupRequest, CheckRequest, InitRequest, KeyOutcome, Location, LsRequest, RestoreRequest, SnapshotInfo,
-    StatsOutcome, Session,
+    BackupRequest, CheckRequest, InitRequest, KeyOutcome, Location, LsRequest, RestoreRequest, Session,
+    SnapshotInfo, StatsOutcome,
 };
 pub use run::{
     backup, cat, check, init, key_add, key_change, key_list, key_remove, ls, probe, restore, snapshots, stats,

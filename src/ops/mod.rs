@@ -1,6 +1,7 @@
 //! Operations on an open repository.
 
 pub mod backup;
+mod cache_keys;
 pub mod check;
 pub mod restore;
 pub mod select;

@@ -30,7 +30,7 @@ impl Hasher for IdHasher {
 }
 
 /// A set of blob ids.
-pub(crate) type IdSet = std::collections::HashSet<BlobId, BuildHasherDefault<IdHasher>>;
+pub type IdSet = std::collections::HashSet<BlobId, BuildHasherDefault<IdHasher>>;
 
 /// Where a blob is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,25 @@
 //! `backup`: an incremental snapshot of a directory.
 
+mod attempt;
+mod database;
+mod job;
+mod pages;
+mod previous;
+mod reader;
+mod sequence;
+mod walk;
+
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::model::{Classify, ErrorClass, FileError, ObjectId, Snapshot};
-use crate::remote::RequestCounts;
-use crate::repo::RepoError;
+use self::attempt::{Attempt, Done, Source};
+use crate::clock::Clock;
+use crate::format::marker_v1::Operation;
+use crate::model::{Classify, ErrorClass, FileError, ObjectId, Reason, Snapshot, SnapshotKind};
+use crate::remote::{Counting, RequestCounts};
+use crate::repo::{Catalog, PackerOptions, RepoError, Repository};
+use crate::report::Monitor;
 
 /// Whether the application's own rules of what to leave out apply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -47,6 +61,8 @@ pub struct Outcome {
     pub unchanged: bool,
     /// All source files that could not be read.
     pub errors: Vec<FileError>,
+    /// Names left out by rules; a directory counts once.
+    pub excluded: u64,
     /// Requests made to the remote.
     pub requests: RequestCounts,
 }
@@ -85,4 +101,60 @@ impl Classify for Error {
             Self::Repo(e) => e.class(),
         }
     }
+}
+
+/// What to do.
+pub struct Request {
+    /// The directory; entries are relative to it.
+    pub root: PathBuf,
+    /// Only these files and directories, absolute; all when empty.
+    pub paths: Vec<PathBuf>,
+    /// What belongs to the snapshot.
+    pub selection: Selection,
+    /// Labels.
+    pub tags: Vec<String>,
+    /// Why.
+    pub reason: Reason,
+    /// Regular or safety.
+    pub kind: SnapshotKind,
+    /// Store nothing.
+    pub dry_run: bool,
+    /// Trust no recorded metadata.
+    pub rescan: bool,
+    /// Make no snapshot when nothing differs.
+    pub skip_if_unchanged: bool,
+    /// Check every captured database thoroughly.
+    pub verify: bool,
+    /// How to pack.
+    pub packer: PackerOptions,
+}
+
+/// Gives up after so many prunes that condemned packs under a running backup.
+const ATTEMPTS: usize = 3;
+
+/// Takes a snapshot. `counting` is the remote of `repository`, for the outcome's request counts.
+pub fn run(
+    repository: &Repository,
+    counting: &Counting,
+    request: &Request,
+    monitor: &Arc<dyn Monitor>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Outcome, Error> {
+    repository.require(Operation::Write)?;
+    let started = (clock.now(), clock.monotonic());
+    let source = Source::prepare(repository, request)?;
+    let catalog = Catalog::load(repository, SnapshotKind::Regular)?;
+    let mut condemned = repository.condemned()?;
+    for _ in 0..ATTEMPTS {
+        let attempt =
+            Attempt { repository, request, monitor, clock, source: &source, catalog: &catalog, started };
+        match attempt.run(condemned)? {
+            Done::Finished(mut outcome) => {
+                outcome.requests = counting.counts();
+                return Ok(*outcome);
+            }
+            Done::Condemned(now) => condemned = now,
+        }
+    }
+    Err(Error::Condemned)
 }
