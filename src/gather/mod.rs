@@ -1,1 +1,3 @@
 //! See the crate documentation for the place of this module.
+
+pub mod sqlite;

@@ -1,0 +1,136 @@
+//! Integrity checks, lenient towards what this SQLite does not have.
+
+use std::path::Path;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::CaptureError;
+use super::capture::{classify, harden, resolve, uri};
+
+/// Messages kept of each kind, and their length in characters.
+const MAX_MESSAGES: usize = 5;
+const MAX_MESSAGE: usize = 200;
+
+/// Complaints about our SQLite and not about the database: modules, functions, collations and
+/// tokenizers that only the application registers, and functions that its schema may not use here.
+const MISSING: [&str; 8] = [
+    "no such module",
+    "no such function",
+    "unknown function",
+    "no such collation sequence",
+    "unknown tokenizer",
+    "no such tokenizer",
+    "error in tokenizer constructor",
+    "unsafe use of",
+];
+
+/// The verdict on a database, and what could not be looked at.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    failures: Vec<String>,
+    failure_count: usize,
+    pub(super) notes: Vec<String>,
+}
+
+impl Report {
+    fn add(&mut self, message: &str) {
+        let short: String = message.trim().chars().take(MAX_MESSAGE).collect();
+        if MISSING.iter().any(|missing| message.contains(missing)) {
+            if self.notes.len() < MAX_MESSAGES && !self.notes.contains(&short) {
+                self.notes.push(short);
+            }
+        } else {
+            self.failure_count += 1;
+            if self.failures.len() < MAX_MESSAGES {
+                self.failures.push(short);
+            }
+        }
+    }
+
+    pub(super) fn verdict(&self) -> Result<(), String> {
+        if self.failure_count == 0 {
+            return Ok(());
+        }
+        let mut text = self.failures.join("; ");
+        if self.failure_count > self.failures.len() {
+            text.push_str("; and more");
+        }
+        Err(text)
+    }
+}
+
+/// Checks a connection's main database within its present transaction.
+pub(super) fn check(connection: &Connection, full: bool) -> Report {
+    let pragma = if full { "integrity_check" } else { "quick_check" };
+    let mut report = Report::default();
+    let Err(error) = run(connection, &format!("PRAGMA main.{pragma}({})", MAX_MESSAGES + 1), &mut report)
+    else {
+        return report;
+    };
+    report.add(&error.to_string());
+    if report.failure_count > 0 {
+        return report;
+    }
+    // One table with a function that we do not have stops the check of all: go table by table.
+    match tables(connection) {
+        Err(error) => report.add(&error.to_string()),
+        Ok(tables) => {
+            for table in tables {
+                let sql = format!("PRAGMA main.{pragma}(\"{}\")", table.replace('"', "\"\""));
+                if let Err(error) = run(connection, &sql, &mut report) {
+                    report.add(&error.to_string());
+                }
+            }
+        }
+    }
+    report
+}
+
+fn run(connection: &Connection, sql: &str, report: &mut Report) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query(())?;
+    while let Some(row) = rows.next()? {
+        match row.get_ref(0)? {
+            ValueRef::Text(b"ok") => {}
+            ValueRef::Text(text) => report.add(&String::from_utf8_lossy(text)),
+            other => report.add(&format!("unexpected answer of type {}", other.data_type())),
+        }
+    }
+    Ok(())
+}
+
+fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare("SELECT name FROM main.sqlite_schema WHERE type='table'")?;
+    let names = statement.query_map((), |row| row.get(0))?;
+    names.collect()
+}
+
+/// Checks a database file that no process has open, such as one just restored: `full` with
+/// `integrity_check`, else with `quick_check`.
+///
+/// A `-wal` or journal beside it is not looked at. The inner result is the verdict, with the same
+/// leniency as in [`capture`](super::capture).
+///
+/// # Errors
+///
+/// When the file is missing, cannot be opened, or is no database.
+pub fn verify_file(path: &Path, full: bool) -> Result<Result<(), String>, CaptureError> {
+    let path = resolve(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW
+        | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let attempt = || -> rusqlite::Result<Result<(), String>> {
+        let connection = Connection::open_with_flags(uri(&path, &["mode=ro", "immutable=1"]), flags)?;
+        harden(&connection)?;
+        connection.execute_batch("PRAGMA mmap_size=0; BEGIN; PRAGMA user_version;")?;
+        Ok(check(&connection, full).verdict())
+    };
+    match attempt() {
+        Ok(verdict) => Ok(verdict),
+        Err(e) if e.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => Ok(Err(e.to_string())),
+        Err(e) => Err(classify(&path, e)),
+    }
+}
