@@ -3,26 +3,28 @@
 use std::path::Path;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode};
 
 use super::CaptureError;
 use super::capture::{classify, harden, resolve, uri};
+use super::vfs::open_source;
 
 /// Messages kept of each kind, and their length in characters.
 const MAX_MESSAGES: usize = 5;
 const MAX_MESSAGE: usize = 200;
 
-/// Complaints about our SQLite and not about the database: modules, functions, collations and
-/// tokenizers that only the application registers, and functions that its schema may not use here.
+/// How errors begin that complain about our SQLite and not about the database: modules, functions,
+/// collations and tokenizers that only the application registers, and what its schema may not use
+/// here. Only the beginning counts: the rest may quote names from the schema.
 const MISSING: [&str; 8] = [
-    "no such module",
-    "no such function",
-    "unknown function",
-    "no such collation sequence",
-    "unknown tokenizer",
-    "no such tokenizer",
+    "no such module: ",
+    "no such function: ",
+    "unknown function: ",
+    "no such collation sequence: ",
+    "unknown tokenizer: ",
+    "no such tokenizer: ",
     "error in tokenizer constructor",
-    "unsafe use of",
+    "unsafe use of ",
 ];
 
 /// The verdict on a database, and what could not be looked at.
@@ -34,18 +36,27 @@ pub(super) struct Report {
 }
 
 impl Report {
-    fn add(&mut self, message: &str) {
-        let short: String = message.trim().chars().take(MAX_MESSAGE).collect();
-        if MISSING.iter().any(|missing| message.contains(missing)) {
-            if self.notes.len() < MAX_MESSAGES && !self.notes.contains(&short) {
-                self.notes.push(short);
-            }
-        } else {
-            self.failure_count += 1;
-            if self.failures.len() < MAX_MESSAGES {
-                self.failures.push(short);
-            }
+    fn fail(&mut self, message: &str) {
+        self.failure_count += 1;
+        if self.failures.len() < MAX_MESSAGES {
+            self.failures.push(shorten(message));
         }
+    }
+
+    /// An error that ended a check early; true when the database is not to blame.
+    fn error(&mut self, error: &rusqlite::Error) -> bool {
+        let message = match error {
+            // Without the statement, which is ours.
+            rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+            other => other.to_string(),
+        };
+        let missing = MISSING.iter().any(|missing| message.starts_with(missing));
+        if !missing {
+            self.fail(&message);
+        } else if self.notes.len() < MAX_MESSAGES && !self.notes.contains(&shorten(&message)) {
+            self.notes.push(shorten(&message));
+        }
+        missing
     }
 
     pub(super) fn verdict(&self) -> Result<(), String> {
@@ -60,26 +71,29 @@ impl Report {
     }
 }
 
+fn shorten(message: &str) -> String {
+    message.trim().chars().take(MAX_MESSAGE).collect()
+}
+
 /// Checks a connection's main database within its present transaction.
 pub(super) fn check(connection: &Connection, full: bool) -> Report {
     let pragma = if full { "integrity_check" } else { "quick_check" };
     let mut report = Report::default();
-    let Err(error) = run(connection, &format!("PRAGMA main.{pragma}({})", MAX_MESSAGES + 1), &mut report)
-    else {
-        return report;
-    };
-    report.add(&error.to_string());
-    if report.failure_count > 0 {
-        return report;
+    let whole = format!("PRAGMA main.{pragma}({})", MAX_MESSAGES + 1);
+    match run(connection, &whole, &mut report) {
+        Err(error) if report.error(&error) => {}
+        _ => return report,
     }
     // One table with a function that we do not have stops the check of all: go table by table.
     match tables(connection) {
-        Err(error) => report.add(&error.to_string()),
+        Err(error) => {
+            report.error(&error);
+        }
         Ok(tables) => {
             for table in tables {
                 let sql = format!("PRAGMA main.{pragma}(\"{}\")", table.replace('"', "\"\""));
                 if let Err(error) = run(connection, &sql, &mut report) {
-                    report.add(&error.to_string());
+                    report.error(&error);
                 }
             }
         }
@@ -93,8 +107,8 @@ fn run(connection: &Connection, sql: &str, report: &mut Report) -> rusqlite::Res
     while let Some(row) = rows.next()? {
         match row.get_ref(0)? {
             ValueRef::Text(b"ok") => {}
-            ValueRef::Text(text) => report.add(&String::from_utf8_lossy(text)),
-            other => report.add(&format!("unexpected answer of type {}", other.data_type())),
+            ValueRef::Text(text) => report.fail(&String::from_utf8_lossy(text)),
+            other => report.fail(&format!("unexpected answer of type {}", other.data_type())),
         }
     }
     Ok(())
@@ -117,13 +131,8 @@ fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
 /// When the file is missing, cannot be opened, or is no database.
 pub fn verify_file(path: &Path, full: bool) -> Result<Result<(), String>, CaptureError> {
     let path = resolve(path)?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-        | OpenFlags::SQLITE_OPEN_URI
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_NOFOLLOW
-        | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let attempt = || -> rusqlite::Result<Result<(), String>> {
-        let connection = Connection::open_with_flags(uri(&path, &["mode=ro", "immutable=1"]), flags)?;
+        let connection = open_source(&uri(&path, &["mode=ro", "immutable=1"]))?;
         harden(&connection)?;
         connection.execute_batch("PRAGMA mmap_size=0; BEGIN; PRAGMA user_version;")?;
         Ok(check(&connection, full).verdict())

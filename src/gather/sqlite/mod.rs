@@ -37,7 +37,7 @@
 //!
 //! # Limits
 //!
-//! - Paths above 512 bytes are beyond SQLite's `unix` file system: [`CaptureError::CannotCapture`].
+//! - Paths above about 4,080 bytes are refused: [`CaptureError::CannotCapture`].
 //! - Applications that lock by other means (`unix-dotfile`, `unix-none`, network file systems
 //!   without locks) are not seen.
 //! - While a database is open here, nothing in this process may open and close its main file or

@@ -43,6 +43,9 @@ const SOURCE_VFS: &CStr = c"exuvia-source";
 /// Our own file-control operations; SQLite reserves the numbers up to 100.
 const ATTACH_STREAM: c_int = 0x4558_0001;
 const USED_WAL_INDEX: c_int = 0x4558_0002;
+/// Longest path. The `unix` file system's own limit, 512, guards a buffer that it uses only for
+/// opening a `-wal` or `-journal` as such, which `source_open` never makes it do.
+const MAX_PATH: c_int = 4096;
 const READ_WRITE: c_int = ffi::SQLITE_OPEN_READWRITE | ffi::SQLITE_OPEN_CREATE;
 
 /// Why a copy ended early.
@@ -202,6 +205,7 @@ fn register() -> rusqlite::Result<()> {
         };
         let source = sqlite3_vfs {
             szOsFile: c_int::try_from(size_of::<SourceFile>()).ok()?.checked_add(common.szOsFile)?,
+            mxPathname: MAX_PATH,
             pNext: ptr::null_mut(),
             zName: SOURCE_VFS.as_ptr(),
             xOpen: Some(source_open),
@@ -451,16 +455,22 @@ unsafe extern "C" fn source_open(
     unsafe {
         (*file).pMethods = ptr::null();
         let Some(open) = (**base).xOpen else { return ffi::SQLITE_CANTOPEN };
+        let journals = ffi::SQLITE_OPEN_MAIN_JOURNAL | ffi::SQLITE_OPEN_SUPER_JOURNAL | ffi::SQLITE_OPEN_WAL;
+        // As what a file is opened below: as a `-wal` or `-journal` it would have its owner set
+        // when we are root, which changes its change time even where the owner stays.
+        let below = match flags & journals {
+            0 => flags,
+            _ => flags & !journals | ffi::SQLITE_OPEN_SUPER_JOURNAL,
+        };
         if flags & (ffi::SQLITE_OPEN_MAIN_DB | ffi::SQLITE_OPEN_WAL) == 0 {
             // A hot journal is opened for writing only to be rolled back. Temporary files of the
             // sorter pass: they are made elsewhere and unlinked at once.
-            let journal = ffi::SQLITE_OPEN_MAIN_JOURNAL | ffi::SQLITE_OPEN_SUPER_JOURNAL;
-            if flags & journal != 0 && flags & READ_WRITE != 0 {
+            if flags & journals != 0 && flags & READ_WRITE != 0 {
                 return ffi::SQLITE_CANTOPEN;
             }
-            return open(*base, name, file, flags, out);
+            return open(*base, name, file, below, out);
         }
-        let flags = flags & !READ_WRITE | ffi::SQLITE_OPEN_READONLY;
+        let read_only = |flags| flags & !READ_WRITE | ffi::SQLITE_OPEN_READONLY;
         let mut exists: c_int = 1;
         if flags & ffi::SQLITE_OPEN_WAL != 0 {
             let Some(access) = (**base).xAccess else { return ffi::SQLITE_CANTOPEN };
@@ -478,12 +488,12 @@ unsafe extern "C" fn source_open(
         };
         if wrapper.empty_wal {
             if !out.is_null() {
-                *out = flags;
+                *out = read_only(flags);
             }
         } else {
             let inner = file.cast::<SourceFile>().add(1).cast::<sqlite3_file>();
             (*inner).pMethods = ptr::null();
-            let code = open(*base, name, inner, flags, out);
+            let code = open(*base, name, inner, read_only(below), out);
             if code != ffi::SQLITE_OK {
                 if let Some(close) = (*inner).pMethods.as_ref().and_then(|m| m.xClose) {
                     close(inner);
