@@ -16,7 +16,7 @@ const MAX_MESSAGE: usize = 200;
 /// How errors begin that complain about our SQLite and not about the database: modules, functions,
 /// collations and tokenizers that only the application registers, and what its schema may not use
 /// here. Only the beginning counts: the rest may quote names from the schema.
-const MISSING: [&str; 8] = [
+const MISSING: [&str; 9] = [
     "no such module: ",
     "no such function: ",
     "unknown function: ",
@@ -25,6 +25,8 @@ const MISSING: [&str; 8] = [
     "no such tokenizer: ",
     "error in tokenizer constructor",
     "unsafe use of ",
+    // All that FTS5 says of a tokenizer that it meets only when it checks its index.
+    "SQL logic error",
 ];
 
 /// The verdict on a database, and what could not be looked at.
@@ -43,20 +45,14 @@ impl Report {
         }
     }
 
-    /// An error that ended a check early; true when the database is not to blame.
-    fn error(&mut self, error: &rusqlite::Error) -> bool {
-        let message = match error {
-            // Without the statement, which is ours.
-            rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
-            other => other.to_string(),
-        };
-        let missing = MISSING.iter().any(|missing| message.starts_with(missing));
-        if !missing {
-            self.fail(&message);
-        } else if self.notes.len() < MAX_MESSAGES && !self.notes.contains(&shorten(&message)) {
-            self.notes.push(shorten(&message));
+    /// An error that ended the check of a table early.
+    fn error(&mut self, table: &str, error: &rusqlite::Error) {
+        let text = message(error);
+        if !is_missing(&text) {
+            self.fail(&text);
+        } else if self.notes.len() < MAX_MESSAGES {
+            self.notes.push(shorten(&format!("{table}: {text}")));
         }
-        missing
     }
 
     pub(super) fn verdict(&self) -> Result<(), String> {
@@ -71,6 +67,18 @@ impl Report {
     }
 }
 
+fn message(error: &rusqlite::Error) -> String {
+    match error {
+        // Without the statement, which is ours.
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn is_missing(message: &str) -> bool {
+    MISSING.iter().any(|missing| message.starts_with(missing))
+}
+
 fn shorten(message: &str) -> String {
     message.trim().chars().take(MAX_MESSAGE).collect()
 }
@@ -80,20 +88,22 @@ pub(super) fn check(connection: &Connection, full: bool) -> Report {
     let pragma = if full { "integrity_check" } else { "quick_check" };
     let mut report = Report::default();
     let whole = format!("PRAGMA main.{pragma}({})", MAX_MESSAGES + 1);
-    match run(connection, &whole, &mut report) {
-        Err(error) if report.error(&error) => {}
-        _ => return report,
-    }
-    // One table with a function that we do not have stops the check of all: go table by table.
-    match tables(connection) {
-        Err(error) => {
-            report.error(&error);
+    match run(connection, &whole, &mut report).map_err(|error| message(&error)) {
+        Ok(()) => return report,
+        Err(text) if !is_missing(&text) => {
+            report.fail(&text);
+            return report;
         }
+        // One table with something that we do not have stops the check of all: go one by one.
+        Err(_) => report = Report::default(),
+    }
+    match tables(connection) {
+        Err(error) => report.fail(&message(&error)),
         Ok(tables) => {
             for table in tables {
                 let sql = format!("PRAGMA main.{pragma}(\"{}\")", table.replace('"', "\"\""));
                 if let Err(error) = run(connection, &sql, &mut report) {
-                    report.error(&error);
+                    report.error(&table, &error);
                 }
             }
         }

@@ -16,7 +16,7 @@
 //!
 //! # How a source is opened
 //!
-//! Always read-only, through a file system of ours ([`vfs`]) that cannot write, create, truncate
+//! Always read-only, through a file system of ours (`vfs`) that cannot write, create, truncate
 //! or delete. What is beside the file decides the rest:
 //!
 //! | state | what happens | why the copy is consistent |
