@@ -134,7 +134,7 @@ fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
 /// `integrity_check`, else with `quick_check`.
 ///
 /// A `-wal` or journal beside it is not looked at. The inner result is the verdict, with the same
-/// leniency as in [`capture`](super::capture).
+/// leniency as in [`capture()`](super::capture()).
 ///
 /// # Errors
 ///

@@ -1,6 +1,6 @@
 //! Consistent images of live SQLite databases, taken without changing one byte of them.
 //!
-//! [`capture`] copies a database through SQLite's backup API into a connection whose file system
+//! [`capture()`] copies a database through SQLite's backup API into a connection whose file system
 //! is a stream of pages ([`PageSink`]): no temporary file, a few MiB of memory. One read
 //! transaction is opened first and all pages are copied in one step within it, so that in WAL mode
 //! a busy writer neither waits for the copy nor restarts it.
@@ -38,6 +38,10 @@
 //! # Limits
 //!
 //! - Paths above about 4,080 bytes are refused: [`CaptureError::CannotCapture`].
+//! - A `-shm` in the way that we may not read: [`CaptureError::CannotCapture`], since nobody could
+//!   say whether it is in use.
+//! - Without a `-shm` to lock, a change is noticed by file times: one within a tick of the file
+//!   system's clock after the last change before the capture would not be.
 //! - Applications that lock by other means (`unix-dotfile`, `unix-none`, network file systems
 //!   without locks) are not seen.
 //! - While a database is open here, nothing in this process may open and close its main file or

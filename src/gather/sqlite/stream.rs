@@ -8,7 +8,7 @@ const LOCK_BYTE: u64 = 0x4000_0000;
 
 /// Takes the pages of a database image as SQLite hands them over.
 ///
-/// All calls come on the thread that called [`capture`](super::capture).
+/// All calls come on the thread that called [`capture()`](super::capture()).
 pub trait PageSink {
     /// Starts an image of `page_count` pages of `page_size` bytes: its length is the product,
     /// whether or not the last page is written.

@@ -1,7 +1,7 @@
 //! The two SQLite file systems (VFS) of the capture, and every raw call into SQLite.
 //!
 //! *Destination*: a file system whose only file is a stream. It hands each page that the backup
-//! writes to a [`PageSink`] and keeps page 1 and one bit a page, so that memory does not follow
+//! writes to a [`PageSink`](super::PageSink) and keeps page 1 and one bit a page, so that memory does not follow
 //! the size of the database. What SQLite reads back, by its source: the file header when the
 //! connection opens (nothing is there yet: a short read), and, should it look for foreign changes
 //! after the commit, bytes of page 1, which is pinned in its cache until the final flush and thus
