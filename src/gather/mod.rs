@@ -4,6 +4,7 @@ mod anchored;
 pub mod openclaw;
 pub mod rules;
 pub mod sets;
+pub mod sqlite;
 pub mod walk;
 
 use std::io;
