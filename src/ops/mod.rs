@@ -1,1 +1,6 @@
-//! See the crate documentation for the place of this module.
+//! Operations on an open repository.
+
+pub mod backup;
+pub mod check;
+pub mod restore;
+pub mod select;

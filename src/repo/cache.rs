@@ -67,7 +67,8 @@ impl Cache {
         let id = match known {
             Some(id) => id,
             None => {
-                let fresh = crypto::random().map_err(|e| RepoError::Cache { path, source: io::Error::other(e) })?;
+                let fresh =
+                    crypto::random().map_err(|e| RepoError::Cache { path, source: io::Error::other(e) })?;
                 let id = WriterId(fresh);
                 self.write("", "writer", format!("{id}\n").as_bytes())?;
                 id
@@ -111,8 +112,11 @@ impl Cache {
     pub fn write_baseline(&self, key: &str) -> Result<BaselineWriter, RepoError> {
         let folder = self.folder("trees")?;
         let begin = || {
-            let mut writer =
-                BaselineWriter { name: key.into(), file: BufWriter::new(TempFileWriter::new(&folder)?), ids: Vec::new() };
+            let mut writer = BaselineWriter {
+                name: key.into(),
+                file: BufWriter::new(TempFileWriter::new(&folder)?),
+                ids: Vec::new(),
+            };
             writer.file.write_all(TREE_MAGIC)?;
             Ok(writer)
         };
@@ -294,12 +298,8 @@ pub struct FileMark {
 
 impl FileMark {
     /// The mark of a file that does not exist.
-    pub const ABSENT: Self = Self {
-        size: u64::MAX,
-        mtime: Timestamp::from_secs(0),
-        ctime: Timestamp::from_secs(0),
-        inode: 0,
-    };
+    pub const ABSENT: Self =
+        Self { size: u64::MAX, mtime: Timestamp::from_secs(0), ctime: Timestamp::from_secs(0), inode: 0 };
 }
 
 /// What is known of a database image: lets the next capture find equal pages, and lets an untouched
@@ -378,5 +378,8 @@ fn put_time(out: &mut Vec<u8>, time: Timestamp) {
 }
 
 fn get_time(from: &mut &[u8]) -> Option<Timestamp> {
-    Some(Timestamp { secs: i64::from_le_bytes(array(from).ok()?), nanos: u32::from_le_bytes(array(from).ok()?) })
+    Some(Timestamp {
+        secs: i64::from_le_bytes(array(from).ok()?),
+        nanos: u32::from_le_bytes(array(from).ok()?),
+    })
 }

@@ -112,7 +112,8 @@ impl Repository {
     /// and the one that `passphrase` opens: what remains must be known to open the repository.
     pub fn remove_key(&self, passphrase: &Passphrase, id: &str) -> Result<KeyId, RepoError> {
         let (current, _, all) = find(self.remote(), self.id(), passphrase)?;
-        let matching: Vec<_> = all.iter().filter(|k| !id.is_empty() && k.to_string().starts_with(id)).collect();
+        let matching: Vec<_> =
+            all.iter().filter(|k| !id.is_empty() && k.to_string().starts_with(id)).collect();
         let key = match matching.as_slice() {
             [one] => **one,
             [] => return Err(RepoError::Key(format!("no key begins with {id:?}"))),

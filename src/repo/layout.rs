@@ -74,7 +74,8 @@ pub fn parse_name(name: &str) -> Option<(Folder, Option<i64>, ObjectId)> {
     let folder = Folder::from_name(folder)?;
     if folder == Folder::Packs {
         let (fan, id) = rest.split_once('/')?;
-        return (id.len() == 64 && id.get(..2) == Some(fan)).then(|| Some((folder, None, id.parse().ok()?)))?;
+        return (id.len() == 64 && id.get(..2) == Some(fan))
+            .then(|| Some((folder, None, id.parse().ok()?)))?;
     }
     if !folder.is_timed() {
         return Some((folder, None, rest.parse().ok()?));

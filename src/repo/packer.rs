@@ -159,7 +159,10 @@ impl Packer {
             return Ok(false);
         }
         if bytes.is_empty() || bytes.len() > limits::BLOB {
-            return Err(RepoError::Object { name: format!("blob {id}"), source: FormatError::TooLarge("blob") });
+            return Err(RepoError::Object {
+                name: format!("blob {id}"),
+                source: FormatError::TooLarge("blob"),
+            });
         }
         if self.builder(kind).raw.len() + bytes.len() > FRAME_TARGET {
             self.close_frame(kind)?;
@@ -238,7 +241,8 @@ fn publish_index(repository: &Repository, packs: &[PackInfo]) -> Result<u64, Rep
     let mut flush = |group: &mut Vec<PackInfo>| {
         let object = index_v1::Index { packs: std::mem::take(group), replaces: Vec::new() };
         let record = index_v1::encode(&object).map_err(RepoError::object("index object"))?;
-        let written = repository.write_record(ObjectKind::Index, &record, |id| plain_name(Folder::Index, id))?;
+        let written =
+            repository.write_record(ObjectKind::Index, &record, |id| plain_name(Folder::Index, id))?;
         stored += written.2.len() as u64;
         Ok::<_, RepoError>(())
     };

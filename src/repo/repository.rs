@@ -158,7 +158,9 @@ impl Repository {
                 Err(RepoError::Remote(e)) if e.is_not_found() => {}
                 Err(e) => return Err(e),
                 Ok(record) => {
-                    packs.extend(crate::format::gc_v1::decode(&record).map_err(RepoError::object(&name))?.packs);
+                    packs.extend(
+                        crate::format::gc_v1::decode(&record).map_err(RepoError::object(&name))?.packs,
+                    );
                 }
             }
         }
