@@ -139,12 +139,29 @@ fn the_configuration_file_is_checked() {
     assert!(run.stderr.contains("cannot read the configuration file none.toml"), "{}", run.stderr);
 }
 
+/// A name that is refused tells which one was taken.
+#[test]
+fn flags_win_over_variables_and_variables_over_the_file() {
+    let mut place = Place::new();
+    let taken = |place: &Place, args: &[&str], want: &str| {
+        let run = place.run(args).exits(2);
+        assert!(run.stderr.contains(want), "{args:?}: {}", run.stderr);
+    };
+    place.write("home/.config/exuvia/config.toml", "repository = \"rclone:file:\"\n");
+    taken(&place, &["snapshots"], "rclone:file:");
+    place.set("EXUVIA_REPO", "rclone:variable:");
+    taken(&place, &["snapshots"], "rclone:variable:");
+    taken(&place, &["snapshots", "--repo", "rclone:flag:"], "rclone:flag:");
+    place.set("EXUVIA_REPO", "");
+    taken(&place, &["snapshots"], "rclone:file:");
+}
+
 #[test]
 fn completions_are_written_for_every_shell() {
     let place = Place::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let run = place.run(&["completions", shell]).exits(0);
-        assert!(run.text().contains("--skip-if-unchanged"), "{shell}");
+        assert!(run.text().contains("skip-if-unchanged"), "{shell}");
     }
     place.run(&["completions", "dos"]).exits(2);
 }

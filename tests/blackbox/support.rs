@@ -6,66 +6,66 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A temporary home. The environment of every run holds `HOME`, `PATH`, `TZ`, and what the test sets.
-pub struct Place {
+pub(crate) struct Place {
     dir: tempfile::TempDir,
     variables: Vec<(String, String)>,
 }
 
 /// What one run of the program did.
-pub struct Run {
+pub(crate) struct Run {
     /// Exit code; `None` when a signal ended it.
-    pub code: Option<i32>,
-    pub stdout: Vec<u8>,
-    pub stderr: String,
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
 }
 
 impl Run {
     /// What went to stdout, as text.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.stdout).unwrap()
     }
 
     /// The last line of stderr as a JSON document.
-    pub fn error(&self) -> serde_json::Value {
+    pub(crate) fn error(&self) -> serde_json::Value {
         serde_json::from_str(self.stderr.lines().last().unwrap_or_default())
             .unwrap_or_else(|e| panic!("{e}: {}", self.stderr))
     }
 
     /// Fails the test unless the program exited so.
     #[track_caller]
-    pub fn exits(self, code: i32) -> Self {
+    pub(crate) fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.stdout.escape_ascii(), self.stderr);
         self
     }
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("home")).unwrap();
         Self { dir, variables: Vec::new() }
     }
 
     /// Sets an environment variable for the runs that follow.
-    pub fn set(&mut self, name: &str, value: &str) -> &mut Self {
+    pub(crate) fn set(&mut self, name: &str, value: &str) -> &mut Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// A path in this place.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// Writes a file and the folders above it.
-    pub fn write(&self, name: &str, content: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, content: &str) -> PathBuf {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, content).unwrap();
         path
     }
 
-    pub fn command<A: AsRef<OsStr>>(&self, args: &[A]) -> Command {
+    pub(crate) fn command<A: AsRef<OsStr>>(&self, args: &[A]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_exuvia"));
         command
             .args(args)
@@ -79,7 +79,7 @@ impl Place {
         command
     }
 
-    pub fn run<A: AsRef<OsStr>>(&self, args: &[A]) -> Run {
+    pub(crate) fn run<A: AsRef<OsStr>>(&self, args: &[A]) -> Run {
         let output = self.command(args).output().unwrap();
         Run {
             code: output.status.code(),
@@ -90,7 +90,7 @@ impl Place {
 }
 
 /// Names in a directory, sorted.
-pub fn names(dir: &Path) -> Vec<String> {
+pub(crate) fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
