@@ -281,8 +281,9 @@ pub(super) fn run(args: Args, ctx: &Context) -> Result<Status, CliError> {
         level: args.compression.level(),
     };
     let place = Place::of(ctx)?;
-    // A slip in the path must not leave a repository behind, and a dry run makes nothing.
-    if !args.dry_run && request.root.is_dir() {
+    // Before anything is made: a slip in the path must not leave a repository behind.
+    readable(&request.root)?;
+    if !args.dry_run {
         place.make_default(ctx)?;
     }
     let obtained = place.passphrase(ctx)?;
@@ -294,6 +295,13 @@ pub(super) fn run(args: Args, ctx: &Context) -> Result<Status, CliError> {
         ctx.output.summary(&words(ctx, &outcome, args.dry_run, opened.warnings()))?;
     }
     Ok(if outcome.errors.is_empty() && outcome.snapshot.complete { Status::Done } else { Status::Incomplete })
+}
+
+fn readable(root: &Path) -> Result<(), CliError> {
+    std::fs::read_dir(root).map(drop).map_err(|e| {
+        CliError::failed(format!("cannot read {}: {e}", text::show(root)))
+            .hint("name what to back up: a PATH, --state-dir, or EXUVIA_STATE_DIR")
+    })
 }
 
 /// The directory that entries are relative to, and what is wanted of it.

@@ -111,7 +111,7 @@ pub(super) fn explain(error: &AppError, situation: &Situation) -> Option<CliErro
     Some(match (error, class) {
         (AppError::Select(_), ErrorClass::Usage) => out.hint("`exuvia snapshots` lists what there is"),
         (AppError::Select(_), _) => out.hint("`exuvia backup` takes one"),
-        (AppError::Restore(_) | AppError::Path { .. }, ErrorClass::Usage) => {
+        (AppError::Path { .. }, ErrorClass::Usage) => {
             out.hint("`exuvia ls SNAP` lists the paths of a snapshot")
         }
         (_, ErrorClass::NoRepository) => no_repository(out, situation.embedded),

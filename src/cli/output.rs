@@ -101,9 +101,16 @@ impl Output {
 
     /// Says something that is wanted now, whatever the verbosity, unless the run is quiet.
     pub(super) fn say(&self, message: &str) {
+        if !self.quiet {
+            self.announce(message);
+        }
+    }
+
+    /// Says something that must not be missed, however quiet the run is.
+    pub(super) fn announce(&self, message: &str) {
         if self.json {
             self.event(Level::Note, None, message);
-        } else if !self.quiet {
+        } else {
             err_line(&text::printable_lines(message));
         }
     }

@@ -13,6 +13,7 @@ use super::global::Context;
 use super::text;
 use crate::app::Passphrase;
 use crate::config::{Config, Environment};
+use crate::model::ErrorClass;
 
 const MAX_BYTES: usize = 64 * 1024;
 
@@ -152,8 +153,13 @@ pub(super) fn ask_twice(what: &str) -> Result<Obtained, CliError> {
 }
 
 fn prompt(words: &str) -> Result<Passphrase, CliError> {
-    let text = rpassword::prompt_password(words)
-        .map_err(|e| CliError::usage(format!("cannot read a passphrase from the terminal: {e}")))?;
+    let text = rpassword::prompt_password(words).map_err(|e| {
+        let class = match e.kind() {
+            io::ErrorKind::Interrupted => ErrorClass::Interrupted,
+            _ => ErrorClass::Usage,
+        };
+        CliError::new(class, format!("cannot read a passphrase from the terminal: {e}"))
+    })?;
     Ok(Passphrase::new(text.into_bytes()))
 }
 

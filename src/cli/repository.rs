@@ -130,7 +130,7 @@ impl Place {
             // Another first backup may have been faster.
             return if self.exists()? { Ok(()) } else { Err(self.explain(&e)) };
         }
-        ctx.output.say(&self.made(&obtained));
+        ctx.output.announce(&self.made(&obtained));
         Ok(())
     }
 

@@ -139,6 +139,16 @@ fn the_configuration_file_is_checked() {
     assert!(run.stderr.contains("cannot read the configuration file none.toml"), "{}", run.stderr);
 }
 
+#[test]
+fn a_backup_of_nothing_makes_nothing() {
+    let place = Place::new();
+    for args in [&["backup"][..], &["backup", "nowhere"], &["backup", "--state-dir", "nowhere"]] {
+        let run = place.run(args).exits(1);
+        assert!(run.stderr.contains("cannot read"), "{}", run.stderr);
+    }
+    assert!(names(&place.path("home")).is_empty());
+}
+
 /// A name that is refused tells which one was taken.
 #[test]
 fn flags_win_over_variables_and_variables_over_the_file() {
