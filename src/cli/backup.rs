@@ -282,7 +282,7 @@ pub(super) fn run(args: Args, ctx: &Context) -> Result<Status, CliError> {
     };
     let place = Place::of(ctx)?;
     // Before anything is made: a slip in the path must not leave a repository behind.
-    readable(&request.root)?;
+    there_is_something(&request.root, &request.paths)?;
     if !args.dry_run {
         place.make_default(ctx)?;
     }
@@ -297,9 +297,15 @@ pub(super) fn run(args: Args, ctx: &Context) -> Result<Status, CliError> {
     Ok(if outcome.errors.is_empty() && outcome.snapshot.complete { Status::Done } else { Status::Incomplete })
 }
 
-fn readable(root: &Path) -> Result<(), CliError> {
-    std::fs::read_dir(root).map(drop).map_err(|e| {
-        CliError::failed(format!("cannot read {}: {e}", text::show(root)))
+/// One of several paths that is missing is told of by the snapshot; when all are, there is none.
+fn there_is_something(root: &Path, paths: &[PathBuf]) -> Result<(), CliError> {
+    let missing = paths.iter().map(|path| path.symlink_metadata().map(drop).map_err(|e| (path.as_path(), e)));
+    let first = match missing.reduce(Result::or) {
+        Some(Err(first)) => Err(first),
+        _ => std::fs::read_dir(root).map(drop).map_err(|e| (root, e)),
+    };
+    first.map_err(|(path, e)| {
+        CliError::failed(format!("cannot read {}: {e}", text::show(path)))
             .hint("name what to back up: a PATH, --state-dir, or EXUVIA_STATE_DIR")
     })
 }
