@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::job::{Database, FileJob, ReadFile};
@@ -34,7 +35,7 @@ pub(super) fn wal_mark(parent: &Dir, name: &[u8]) -> (FileMark, Option<Stat>) {
 /// Passes pages on to the assembler, and its blobs to the reader's group.
 struct Sink<'r, 'a> {
     reader: &'r mut Reader<'a>,
-    previous: Option<PreviousImage>,
+    previous: Option<Arc<PreviousImage>>,
     assembler: Option<PageAssembler<'a>>,
     stopped: bool,
 }
@@ -62,7 +63,8 @@ impl Sink<'_, '_> {
 impl PageSink for Sink<'_, '_> {
     fn begin(&mut self, page_size: u32, page_count: u32) -> io::Result<()> {
         let keys = &self.reader.context.repository.sealer().keys;
-        self.assembler = Some(PageAssembler::new(keys, self.previous.take(), page_size, page_count));
+        // Begins again when another program opened the database half-way: what came before is void.
+        self.assembler = Some(PageAssembler::new(keys, self.previous.clone(), page_size, page_count));
         Ok(())
     }
 
@@ -90,7 +92,8 @@ impl Reader<'_> {
             },
             busy_timeout: BUSY_TIMEOUT,
         };
-        let previous = table.as_ref().and_then(|t| self.previous_image(t, job.previous.as_deref()));
+        let previous =
+            table.as_ref().and_then(|t| self.previous_image(t, job.previous.as_deref())).map(Arc::new);
         let path: PathBuf = context.root.join(job.path.to_os_path());
         let mut sink = Sink { reader: self, previous, assembler: None, stopped: false };
         let captured = sqlite::capture(&path, &options, &mut sink);
@@ -192,7 +195,7 @@ fn captured_file(
             integrity,
             table,
         }),
-        notes: Vec::new(),
+        notes: captured.notes.clone(),
         warnings,
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::sync::Arc;
 
 use crate::crypto::Keyring;
 use crate::model::{BlobId, ContentHash, Slice};
@@ -100,7 +101,7 @@ pub(super) struct Image {
 /// Takes pages, gives slices.
 pub(super) struct PageAssembler<'a> {
     keys: &'a Keyring,
-    previous: Option<PreviousImage>,
+    previous: Option<Arc<PreviousImage>>,
     page_size: usize,
     size: u64,
     pages: Vec<[u8; 16]>,
@@ -113,7 +114,7 @@ pub(super) struct PageAssembler<'a> {
 impl<'a> PageAssembler<'a> {
     pub(super) fn new(
         keys: &'a Keyring,
-        previous: Option<PreviousImage>,
+        previous: Option<Arc<PreviousImage>>,
         page_size: u32,
         page_count: u32,
     ) -> Self {
@@ -335,7 +336,7 @@ mod tests {
             previous: Option<PreviousImage>,
         ) -> Image {
             let keys = self.keys.clone();
-            let mut assembler = PageAssembler::new(&keys, previous, PAGE as u32, count as u32);
+            let mut assembler = PageAssembler::new(&keys, previous.map(Arc::new), PAGE as u32, count as u32);
             let mut emit = |bytes: &[u8]| {
                 let id = keys.blob_id(BlobKind::Data, bytes);
                 if self.blobs.insert(id, bytes.to_vec()).is_none() {
