@@ -365,6 +365,7 @@ mod tests {
 
     fn outcome() -> BackupOutcome {
         BackupOutcome {
+            excluded: 0,
             id: Some(ObjectId([1; 32])),
             snapshot: Snapshot {
                 time: Timestamp::from_secs(1_700_000_000),
@@ -382,7 +383,6 @@ mod tests {
                 tags: Vec::new(),
                 manifest: ManifestRef { root: BlobId([0; 32]), level: 0 },
                 complete: false,
-                excluded: 0,
             errors: Vec::new(),
                 error_count: 1,
                 databases: Vec::new(),
