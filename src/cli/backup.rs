@@ -300,11 +300,12 @@ pub(super) fn run(args: Args, ctx: &Context) -> Result<Status, CliError> {
 /// One of several paths that is missing is told of by the snapshot; when all are, there is none.
 fn there_is_something(root: &Path, paths: &[PathBuf]) -> Result<(), CliError> {
     let missing = paths.iter().map(|path| path.symlink_metadata().map(drop).map_err(|e| (path.as_path(), e)));
-    let first = match missing.reduce(Result::or) {
+    let any = |a: Result<_, _>, b: Result<_, _>| if b.is_ok() { b } else { a };
+    let found = match missing.reduce(any) {
         Some(Err(first)) => Err(first),
         _ => std::fs::read_dir(root).map(drop).map_err(|e| (root, e)),
     };
-    first.map_err(|(path, e)| {
+    found.map_err(|(path, e)| {
         CliError::failed(format!("cannot read {}: {e}", text::show(path)))
             .hint("name what to back up: a PATH, --state-dir, or EXUVIA_STATE_DIR")
     })

@@ -92,8 +92,8 @@ pub(super) fn exit_code(class: ErrorClass) -> u8 {
 
 /// What the hints depend on.
 pub(super) struct Situation {
-    /// The repository is the one used when nothing is configured.
-    pub(super) embedded: bool,
+    /// The repository is the one that the first backup makes when nothing is configured.
+    pub(super) unmade: bool,
     /// Where the passphrase came from, in words.
     pub(super) passphrase: String,
 }
@@ -114,7 +114,7 @@ pub(super) fn explain(error: &AppError, situation: &Situation) -> Option<CliErro
         (AppError::Path { .. }, ErrorClass::Usage) => {
             out.hint("`exuvia ls SNAP` lists the paths of a snapshot")
         }
-        (_, ErrorClass::NoRepository) => no_repository(out, situation.embedded),
+        (_, ErrorClass::NoRepository) => no_repository(out, situation.unmade),
         (_, ErrorClass::WrongKey) => out.hint(format!("the passphrase came from {}", situation.passphrase)),
         (_, ErrorClass::Damaged) => {
             out.hint("`exuvia check --read-data` finds everything that is damaged and whom it hurts")
@@ -125,8 +125,8 @@ pub(super) fn explain(error: &AppError, situation: &Situation) -> Option<CliErro
 }
 
 /// An unmounted disk must not look like a first run, so the hint names both.
-pub(super) fn no_repository(error: CliError, embedded: bool) -> CliError {
-    if embedded {
+pub(super) fn no_repository(error: CliError, unmade: bool) -> CliError {
+    if unmade {
         error
             .hint("nothing is configured, so this is the default place; `exuvia backup` makes a repository there")
             .hint("to use another one, give --repo or set EXUVIA_REPO")
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_went_away_is_no_error() {
-        let situation = Situation { embedded: false, passphrase: String::new() };
+        let situation = Situation { unmade: false, passphrase: String::new() };
         let error = |kind: std::io::ErrorKind| AppError::Output(kind.into());
         assert!(explain(&error(std::io::ErrorKind::BrokenPipe), &situation).is_none());
         assert!(explain(&error(std::io::ErrorKind::StorageFull), &situation).is_some());

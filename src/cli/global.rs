@@ -116,7 +116,7 @@ impl Context {
     ) -> Result<Opened, CliError> {
         let cancelled = interrupt::listen(on_signal, self.exit);
         let screen = Arc::new(Screen::new(self.output.clone(), cancelled));
-        let situation = Situation { embedded: place.unconfigured, passphrase: obtained.source };
+        let situation = Situation { unmade: place.unmade(), passphrase: obtained.source };
         let session = Session {
             repository: place.location.clone(),
             passphrase: obtained.passphrase,

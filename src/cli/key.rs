@@ -34,8 +34,8 @@ enum Command {
     /// Add a key with a new passphrase
     Add {
         /// Name of the key
-        #[arg(long, value_name = "TEXT", default_value = "")]
-        label: String,
+        #[arg(long, value_name = "TEXT")]
+        label: Option<String>,
         #[command(flatten)]
         new: NewPassphrase,
     },
@@ -97,6 +97,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
         Command::List => list(ctx, &opened),
         Command::Add { label, new } => {
             let (passphrase, params) = new.obtain(ctx)?;
+            let label = label.as_deref().unwrap_or_default();
             let key = opened.run(|session| app::key_add(session, &passphrase, params, label))?;
             tell(ctx, "added", &key)
         }

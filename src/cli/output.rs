@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::error::CliError;
 use super::text;
 use crate::config::Environment;
+use crate::model::{ErrorClass, RepoPath};
 
 /// How to speak, from flags and terminal.
 #[derive(Clone, Debug)]
@@ -51,6 +52,9 @@ pub(super) enum Style {
 #[derive(Serialize)]
 struct Event<'a> {
     r#type: &'static str,
+    /// Errors have one, like those that end a command; what sets them apart is the path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    class: Option<&'static str>,
     #[serde(flatten)]
     path: Option<text::JsonPath>,
     message: &'a str,
@@ -120,7 +124,7 @@ impl Output {
     }
 
     /// A line about the work; `path` is that of an entry.
-    pub(super) fn line(&self, level: Level, path: Option<&crate::model::RepoPath>, message: &str) {
+    pub(super) fn line(&self, level: Level, path: Option<&RepoPath>, message: &str) {
         if !self.shows(level) {
             return;
         }
@@ -144,8 +148,9 @@ impl Output {
         }
     }
 
-    fn event(&self, level: Level, path: Option<&crate::model::RepoPath>, message: &str) {
-        err_json(&Event { r#type: level.name(), path: path.map(Into::into), message });
+    fn event(&self, level: Level, path: Option<&RepoPath>, message: &str) {
+        let class = (level == Level::Error).then(|| ErrorClass::Failed.name());
+        err_json(&Event { r#type: level.name(), class, path: path.map(Into::into), message });
     }
 
     /// The last words of a command that failed.
@@ -257,9 +262,10 @@ mod tests {
 
     #[test]
     fn events_name_their_path_only_if_there_is_one() {
-        let event = |path| serde_json::to_string(&Event { r#type: "note", path, message: "m" }).unwrap();
+        let event =
+            |path| serde_json::to_string(&Event { r#type: "note", class: None, path, message: "m" }).unwrap();
         assert_eq!(event(None), r#"{"type":"note","message":"m"}"#);
-        let path = crate::model::RepoPath::new(b"a/b".to_vec()).unwrap();
+        let path = RepoPath::new(b"a/b".to_vec()).unwrap();
         assert_eq!(event(Some((&path).into())), r#"{"type":"note","path":"a/b","message":"m"}"#);
     }
 }

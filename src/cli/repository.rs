@@ -79,7 +79,7 @@ impl Place {
         if (self.default.is_some() || passphrase::can_ask()) && !self.exists()? {
             let path = text::show(self.path());
             let error = CliError::new(ErrorClass::NoRepository, format!("there is no repository at {path}"));
-            return Err(error::no_repository(error, self.unconfigured));
+            return Err(error::no_repository(error, self.unmade()));
         }
         if passphrase::can_ask() {
             return passphrase::ask();
@@ -114,13 +114,17 @@ impl Place {
         passphrase::ask_twice("Passphrase of the new repository")
     }
 
-    /// Makes the embedded default if that is what is meant and it was never made. A directory that is
-    /// there without a repository in it may be a disk that is not mounted, and is left alone.
+    /// It is what the first backup makes. A directory that is there without a repository in it may be a
+    /// disk that is not mounted, and is left alone.
+    pub(super) fn unmade(&self) -> bool {
+        let there = || fs::symlink_metadata(self.path()).map_err(|e| e.kind());
+        self.unconfigured && matches!(there(), Err(io::ErrorKind::NotFound))
+    }
+
+    /// Makes the embedded default if that is what is meant and it was never made.
     pub(super) fn make_default(&self, ctx: &Context) -> Result<(), CliError> {
-        let Some(default) = self.default.as_ref().filter(|_| self.unconfigured) else { return Ok(()) };
-        match fs::symlink_metadata(&default.repository) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            _ => return Ok(()),
+        if !self.unmade() {
+            return Ok(());
         }
         let obtained = self.first_passphrase(ctx)?;
         let params = default_params(&obtained);
@@ -161,7 +165,7 @@ impl Place {
     }
 
     fn explain(&self, e: &AppError) -> CliError {
-        let situation = Situation { embedded: self.unconfigured, passphrase: String::new() };
+        let situation = Situation { unmade: self.unmade(), passphrase: String::new() };
         error::explain(e, &situation).unwrap_or_else(|| CliError::failed(e.to_string()))
     }
 }
