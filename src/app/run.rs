@@ -144,7 +144,7 @@ pub fn ls(
 
 /// Writes one file's content.
 pub fn cat(session: &Session, snapshot: &str, path: &RepoPath, out: &mut dyn Write) -> Result<(), AppError> {
-    const ZEROS: [u8; 65_536] = [0; 65_536];
+    static ZEROS: [u8; 65_536] = [0; 65_536];
     let (repository, _) = open(session)?;
     let info = choose(session, &repository, snapshot)?;
     let loaded = index(&repository)?;
@@ -223,7 +223,7 @@ pub fn stats(session: &Session) -> Result<StatsOutcome, AppError> {
         stats.unique_bytes += u64::from(place.length);
     }
     for folder in [Folder::Keys, Folder::Index, Folder::Snapshots, Folder::Safety, Folder::Gc] {
-        stats.other_bytes += repository.list(folder)?.iter().map(|(_, _, _, size)| size).sum::<u64>();
+        stats.other_bytes += repository.list(folder)?.iter().map(|o| o.size).sum::<u64>();
     }
     for entry in Catalog::load(&repository, SnapshotKind::Regular)?.entries() {
         let snapshot = repository.snapshot(entry)?;

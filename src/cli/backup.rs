@@ -366,7 +366,6 @@ mod tests {
 
     fn outcome() -> BackupOutcome {
         BackupOutcome {
-            excluded: 0,
             id: Some(ObjectId([1; 32])),
             snapshot: Snapshot {
                 time: Timestamp::from_secs(1_700_000_000),
@@ -384,7 +383,7 @@ mod tests {
                 tags: Vec::new(),
                 manifest: ManifestRef { root: BlobId([0; 32]), level: 0 },
                 complete: false,
-            errors: Vec::new(),
+                errors: Vec::new(),
                 error_count: 1,
                 databases: Vec::new(),
                 stats: Stats { files: 2, bytes: 3, ..Stats::default() },

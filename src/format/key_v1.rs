@@ -113,7 +113,7 @@ pub fn open(bytes: &[u8], repository: RepositoryId, passphrase: &Passphrase) -> 
     }
     let plain = crypto::unwrap(&stretched.kek, &nonce, &bound(&bytes[..BOUND], repository), wrapped)?;
     let mut wire: Wire = record::decode(&plain)?;
-    let master = MasterKey::from_bytes(std::mem::replace(&mut wire.master, [0; 32]));
+    let master = MasterKey::from_bytes(std::mem::take(&mut wire.master));
     if wire.version != FORMAT_VERSION {
         return Err(FormatError::Unsupported(format!("key bundle version {}", wire.version)));
     }

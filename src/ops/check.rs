@@ -12,8 +12,8 @@ use crate::format::pack_v1;
 use crate::format::sealed_v1::Sealer;
 use crate::model::{BlobId, BlobKind, Content, ObjectId, Slice, Snapshot, SnapshotKind};
 use crate::repo::{
-    BlobPlace, BlobReader, Catalog, Folder, Index, ManifestReader, PackSummary, RepoError, Repository,
-    load_slices, pack_name,
+    BlobPlace, BlobReader, Catalog, Folder, Index, ManifestReader, ObjectInfo, PackSummary, RepoError,
+    Repository, load_slices, pack_name, parse_name,
 };
 use crate::report::{Monitor, Phase};
 
@@ -82,6 +82,7 @@ pub fn run(
     let index = check.index()?;
     check.packs(&index)?;
     check.keys_and_gc()?;
+    check.strangers()?;
     match read_data {
         ReadData::No => {}
         ReadData::All => check.read(&index, 100.0, threads)?,
@@ -119,9 +120,9 @@ impl Check<'_> {
     fn index(&mut self) -> Result<Index, RepoError> {
         let mut index = Index::default();
         let none = BTreeSet::new();
-        for (name, _, id, _) in self.repository.list(Folder::Index)? {
-            if let Err(e) = index.add_object(self.repository, &name, &id, &none) {
-                self.outcome.problems.push(problem(&name, e));
+        for object in self.repository.list(Folder::Index)? {
+            if let Err(e) = index.add_object(self.repository, &object, &none) {
+                self.outcome.problems.push(problem(&object.name, e));
             }
         }
         self.outcome.packs = index.packs().len() as u64;
@@ -132,7 +133,7 @@ impl Check<'_> {
     /// Compares the packs that are there with those that the index lists.
     fn packs(&mut self, index: &Index) -> Result<(), RepoError> {
         let listed: HashMap<ObjectId, u64> =
-            self.repository.list(Folder::Packs)?.into_iter().map(|(_, _, id, size)| (id, size)).collect();
+            self.repository.list(Folder::Packs)?.into_iter().map(|o| (o.id, o.size)).collect();
         for (number, pack) in (0u32..).zip(index.packs()) {
             let message = match listed.get(&pack.id) {
                 Some(&size) if size == pack.size => continue,
@@ -152,9 +153,21 @@ impl Check<'_> {
         Ok(())
     }
 
+    fn strangers(&mut self) -> Result<(), RepoError> {
+        use Folder::{Gc, Index, Keys, Packs, Safety, Snapshots};
+        for folder in [Keys, Packs, Index, Snapshots, Safety, Gc] {
+            let listed = self.repository.remote().list(folder.name())?;
+            let strange = listed.into_iter().filter(|l| parse_name(&l.name).is_none());
+            self.outcome
+                .notes
+                .extend(strange.map(|l| format!("{} is not an object of a repository", l.name)));
+        }
+        Ok(())
+    }
+
     fn keys_and_gc(&mut self) -> Result<(), RepoError> {
         for folder in [Folder::Keys, Folder::Gc] {
-            for (name, _, id, _) in self.repository.list(folder)? {
+            for ObjectInfo { name, id, .. } in self.repository.list(folder)? {
                 let max = limits::RECORD_OBJECT as u64;
                 match self.repository.remote().get(&name, max) {
                     Ok(bytes) if crypto::sha256(&bytes) == id.0 => {}
@@ -173,6 +186,12 @@ impl Check<'_> {
         let chosen = choose(index, percent, &self.bad)?;
         let bytes = chosen.iter().map(|&n| index.packs()[n as usize].size).sum();
         self.monitor.phase(Phase::ReadData, Some(bytes));
+        let mut blobs: HashMap<u32, PackBlobs> = chosen.iter().map(|&n| (n, PackBlobs::new())).collect();
+        for (id, place) in index.blobs() {
+            if let Some(of_pack) = blobs.get_mut(&place.pack) {
+                of_pack.push((*id, *place));
+            }
+        }
         let next = AtomicUsize::new(0);
         let found = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
@@ -181,7 +200,8 @@ impl Check<'_> {
                     while !self.monitor.cancelled()
                         && let Some(&number) = chosen.get(next.fetch_add(1, Ordering::Relaxed))
                     {
-                        let fault = read_pack(self.repository, index, number);
+                        let of_pack = blobs.get(&number).map_or(&[][..], Vec::as_slice);
+                        let fault = read_pack(self.repository, &index.packs()[number as usize], of_pack);
                         self.monitor.progress(1, index.packs()[number as usize].size);
                         found.lock().unwrap_or_else(PoisonError::into_inner).push((number, fault));
                     }
@@ -306,11 +326,11 @@ fn choose(index: &Index, percent: f64, bad: &Bad) -> Result<Vec<u32>, RepoError>
     Ok(chosen)
 }
 
-fn read_pack(repository: &Repository, index: &Index, number: u32) -> Option<Fault> {
-    let pack = &index.packs()[number as usize];
+type PackBlobs = Vec<(BlobId, BlobPlace)>;
+
+fn read_pack(repository: &Repository, pack: &PackSummary, blobs: &[(BlobId, BlobPlace)]) -> Option<Fault> {
     let name = pack_name(&pack.id);
-    let of_pack = || index.blobs().filter(|(_, place)| place.pack == number);
-    let all = |message: String| Some(Fault { message, blobs: of_pack().map(|(id, _)| *id).collect() });
+    let all = |message: String| Some(Fault { message, blobs: blobs.iter().map(|(id, _)| *id).collect() });
     let bytes = match repository.remote().get(&name, pack.size) {
         Ok(bytes) if bytes.len() as u64 == pack.size => bytes,
         Ok(bytes) => return all(format!("has {} bytes where the index says {}", bytes.len(), pack.size)),
@@ -327,7 +347,7 @@ fn read_pack(repository: &Repository, index: &Index, number: u32) -> Option<Faul
         message.get_or_insert(e);
     }
     let mut by_frame: BTreeMap<u32, Vec<(&BlobId, &BlobPlace)>> = BTreeMap::new();
-    of_pack().for_each(|(id, place)| by_frame.entry(place.frame).or_default().push((id, place)));
+    blobs.iter().for_each(|(id, place)| by_frame.entry(place.frame).or_default().push((id, place)));
     let mut lost = Vec::new();
     for (frame_number, frame) in (0u32..).zip(&pack.frames) {
         let blobs = by_frame.remove(&frame_number).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The catalog: the set of snapshots.
 
-use super::layout::{self, Folder};
+use super::layout::{self, Folder, ObjectInfo};
 use super::{RepoError, Repository};
 use crate::crypto::ObjectKind;
 use crate::format::snapshot_v1;
@@ -27,10 +27,7 @@ impl Catalog {
     /// Lists the regular or safety snapshots.
     pub fn load(repository: &Repository, kind: SnapshotKind) -> Result<Self, RepoError> {
         let listed = repository.list(folder(kind))?;
-        let entry = |(name, time, id, _)| {
-            let time: Option<i64> = time;
-            Some(CatalogEntry { time: time?, id, name })
-        };
+        let entry = |ObjectInfo { name, time, id, .. }| Some(CatalogEntry { time: time?, id, name });
         Ok(Self::from_entries(listed.into_iter().filter_map(entry)))
     }
 

@@ -47,6 +47,19 @@ impl Folder {
     }
 }
 
+/// An object of ours as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectInfo {
+    /// Its name.
+    pub name: String,
+    /// Seconds since 1970, for records whose names carry a time.
+    pub time: Option<i64>,
+    /// Its id.
+    pub id: ObjectId,
+    /// Stored bytes.
+    pub size: u64,
+}
+
 /// Name of a pack.
 #[must_use]
 pub fn pack_name(id: &ObjectId) -> String {

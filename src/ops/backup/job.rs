@@ -39,12 +39,12 @@ pub(super) enum Piece {
     /// Bytes that the repository may not have yet.
     Chunk { id: BlobId, range: Range<usize> },
     /// The file is done.
-    Done(Box<FileDone>),
+    Done(FileDone),
 }
 
 /// What became of a file.
 pub(super) enum FileDone {
-    Read(ReadFile),
+    Read(Box<ReadFile>),
     Vanished,
     Failed(String),
 }

@@ -122,12 +122,12 @@ impl<'a> Reader<'a> {
         // What an earlier file left behind when it could not be read to its end.
         self.group.buffer.truncate(self.start);
         let done = match self.read(job) {
-            Ok(file) => FileDone::Read(file),
+            Ok(file) => FileDone::Read(Box::new(file)),
             Err(ReadError::Stop) => return Err(Stop),
             Err(ReadError::Io(e)) if e.kind() == io::ErrorKind::NotFound => FileDone::Vanished,
             Err(ReadError::Io(e)) => FileDone::Failed(e.to_string()),
         };
-        self.group.pieces.push(Piece::Done(Box::new(done)));
+        self.group.pieces.push(Piece::Done(done));
         if self.group.buffer.len() >= GROUP { self.flush() } else { Ok(()) }
     }
 

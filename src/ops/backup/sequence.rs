@@ -204,14 +204,14 @@ impl<'a> Sequencer<'a> {
                     let bytes = pieces.buffer.get(range).unwrap_or_default();
                     self.packer.add(BlobKind::Data, id, bytes)?;
                 }
-                Piece::Done(done) => return Ok(*done),
+                Piece::Done(done) => return Ok(done),
             }
         }
     }
 
     fn file(&mut self, found: FoundFile, done: FileDone) -> Result<(), Error> {
         match done {
-            FileDone::Read(read) => self.read_file(found, read),
+            FileDone::Read(read) => self.read_file(found, *read),
             FileDone::Vanished => {
                 self.skip(&found.path, SkipReason::Vanished);
                 self.stats.files_removed += u64::from(found.existed);

@@ -262,9 +262,8 @@ impl Writer<'_> {
             file
         };
         let file = Arc::new(file);
-        if planned.slices.len() < 2 {
-            state.file = Some(Arc::clone(&file));
-        } else if self.open.fetch_add(1, Ordering::AcqRel) < KEPT_OPEN {
+        let one_piece = planned.slices.len() < 2;
+        if one_piece || self.open.fetch_add(1, Ordering::AcqRel) < KEPT_OPEN {
             state.file = Some(Arc::clone(&file));
         } else {
             self.open.fetch_sub(1, Ordering::AcqRel);
