@@ -9,6 +9,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -115,6 +116,22 @@ struct Threads {
     frames: Sender<FrameJob>,
     packs: Receiver<(PackInfo, u64)>,
     handles: Vec<JoinHandle<()>>,
+    /// Tells them that nobody waits for what they make.
+    abandoned: Arc<AtomicBool>,
+}
+
+impl Drop for Packer {
+    /// Ends early: lets the upload in progress come to its end, so that no half of a pack stays behind
+    /// and the next run can use the whole.
+    fn drop(&mut self) {
+        let Some(Threads { frames, packs, handles, abandoned }) = self.threads.take() else { return };
+        abandoned.store(true, Ordering::Relaxed);
+        drop((frames, packs));
+        for handle in handles {
+            // What went wrong is known to whoever ends early, or does not matter any more.
+            let _ = handle.join();
+        }
+    }
 }
 
 impl Packer {
@@ -266,6 +283,7 @@ fn start(repository: &Repository, options: PackerOptions, dry_run: bool, fault: 
     let (full_packs, uploads) = bounded::<ReadyPack>(1);
     // Unbounded in effect: the caller collects only at the end, and items are small.
     let (done, packs) = crossbeam_channel::unbounded();
+    let abandoned = Arc::new(AtomicBool::new(false));
     let mut handles = Vec::new();
     for _ in 0..options.threads {
         let (jobs, out, fault) = (frame_jobs.clone(), ready_frames.clone(), Arc::clone(fault));
@@ -286,8 +304,12 @@ fn start(repository: &Repository, options: PackerOptions, dry_run: bool, fault: 
     for _ in 0..options.uploads.max(1) {
         let (jobs, done, fault, repository) =
             (uploads.clone(), done.clone(), Arc::clone(fault), repository.clone());
+        let abandoned = Arc::clone(&abandoned);
         handles.push(std::thread::spawn(move || {
             for pack in jobs {
+                if abandoned.load(Ordering::Relaxed) {
+                    return;
+                }
                 let result = upload(repository.remote_handle().as_ref(), repository.cache(), pack, dry_run);
                 match result {
                     Ok(stored) => drop(done.send(stored)),
@@ -296,7 +318,7 @@ fn start(repository: &Repository, options: PackerOptions, dry_run: bool, fault: 
             }
         }));
     }
-    Threads { frames, packs, handles }
+    Threads { frames, packs, handles, abandoned }
 }
 
 fn compress(jobs: &Receiver<FrameJob>, out: &Sender<ReadyFrame>, level: i32) -> Result<(), RepoError> {
