@@ -115,10 +115,14 @@ impl Place {
     }
 
     /// It is what the first backup makes. A directory that is there without a repository in it may be a
-    /// disk that is not mounted, and is left alone.
+    /// disk that is not mounted, and is left alone; where a key file says that there was a repository,
+    /// so may a directory that is missing.
     pub(super) fn unmade(&self) -> bool {
-        let there = || fs::symlink_metadata(self.path()).map_err(|e| e.kind());
-        self.unconfigured && matches!(there(), Err(io::ErrorKind::NotFound))
+        let missing =
+            |path: &Path| matches!(fs::symlink_metadata(path), Err(e) if e.kind() == io::ErrorKind::NotFound);
+        self.unconfigured
+            && missing(self.path())
+            && self.default.as_ref().is_none_or(|d| missing(&d.key_file))
     }
 
     /// Makes the embedded default if that is what is meant and it was never made.
