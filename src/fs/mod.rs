@@ -1,1 +1,29 @@
-//! See the crate documentation for the place of this module.
+//! All that is platform-specific about files: directory handles that never follow links, metadata
+//! read and apply, extended attributes, sparse ranges, atomic writes, owner names.
+//!
+//! Two rules hold everywhere in here. A name given to a [`Dir`] is exactly one component, so that a
+//! hostile name cannot leave its directory. And nothing below the path that the user typed is ever
+//! reached through a symbolic link, so that a link planted in a tree cannot redirect a read or a write.
+
+mod apply;
+mod atomic;
+mod dir;
+mod listing;
+mod owner;
+mod sparse;
+mod stat;
+mod system;
+mod xattr;
+
+#[cfg(test)]
+mod tests;
+
+pub use apply::{Times, set_mode, set_mode_at, set_owner, set_owner_at, set_times, set_times_at};
+pub use atomic::{TempFile, create_private_dir_all, write_atomic, write_new};
+pub use dir::Dir;
+pub use listing::{Listing, NameKind};
+pub use owner::OwnerNames;
+pub use sparse::data_ranges;
+pub use stat::{FileKind, Stat, stat_file, stat_path};
+pub use system::{effective_uid, hostname, is_privileged, raise_open_file_limit, user_name};
+pub use xattr::{MAX_XATTR_NAMES, MAX_XATTR_TOTAL, MAX_XATTR_VALUE, read_xattrs, remove_xattr, set_xattr};

@@ -1,1 +1,137 @@
-//! See the crate documentation for the place of this module.
+//! Where objects live: the [`Remote`] trait, its implementations and wrappers.
+//!
+//! Names are those of `format-spec/` section 2: folders and one base name, joined by `/`.
+
+mod counting;
+mod local;
+mod memory;
+
+use std::fmt;
+use std::io;
+
+pub use counting::{Counting, RequestCounts};
+pub use local::Local;
+pub use memory::Memory;
+
+use crate::model::{Classify, ErrorClass};
+
+/// An object as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// Full name, folders included.
+    pub name: String,
+    /// Stored bytes.
+    pub size: u64,
+}
+
+/// What a remote was asked to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Read an object or a part of it.
+    Get,
+    /// Store an object.
+    Put,
+    /// List a folder.
+    List,
+    /// Ask for an object's size.
+    Stat,
+    /// Remove an object.
+    Delete,
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Get => "read",
+            Self::Put => "store",
+            Self::List => "list",
+            Self::Stat => "look up",
+            Self::Delete => "delete",
+        })
+    }
+}
+
+/// Why a remote could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// There is no such object.
+    #[error("{name} does not exist")]
+    NotFound {
+        /// The object.
+        name: String,
+    },
+    /// The object has fewer or more bytes than asked for.
+    #[error("{name} has {found} bytes where {expected} were expected")]
+    Size {
+        /// The object.
+        name: String,
+        /// What was asked for.
+        expected: u64,
+        /// What is there.
+        found: u64,
+    },
+    /// Anything else.
+    #[error("cannot {verb} {name}: {source}")]
+    Io {
+        /// What was tried.
+        verb: Verb,
+        /// The object or folder.
+        name: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+impl RemoteError {
+    /// True when the object is not there.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+}
+
+impl Classify for RemoteError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::NotFound { .. } | Self::Size { .. } => ErrorClass::Damaged,
+            Self::Io { .. } => ErrorClass::Failed,
+        }
+    }
+}
+
+/// A flat store of immutable objects.
+///
+/// An object becomes visible under its name only when all of its bytes are durable. Objects are
+/// never overwritten: storing a name that exists leaves what is there, which content-derived and
+/// fresh names make the same bytes.
+pub trait Remote: Send + Sync {
+    /// Reads a whole object of at most `max` bytes.
+    fn get(&self, name: &str, max: u64) -> Result<Vec<u8>, RemoteError>;
+
+    /// Reads `len` bytes from `offset`; an object that ends earlier is [`RemoteError::Size`].
+    fn get_range(&self, name: &str, offset: u64, len: u64) -> Result<Vec<u8>, RemoteError>;
+
+    /// Stores an object.
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError>;
+
+    /// Lists the objects of a folder and of the folders below it, in no particular order. A folder
+    /// that does not exist is empty.
+    fn list(&self, folder: &str) -> Result<Vec<Listed>, RemoteError>;
+
+    /// Stored bytes of an object.
+    fn size(&self, name: &str) -> Result<u64, RemoteError>;
+
+    /// Removes an object; one that does not exist is no error.
+    fn delete(&self, name: &str) -> Result<(), RemoteError>;
+
+    /// Where this is, for people.
+    fn location(&self) -> String;
+
+    /// The directory that holds the objects, when they are local files; never backed up.
+    fn local_directory(&self) -> Option<std::path::PathBuf> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod contract;

@@ -1,1 +1,23 @@
-//! See the crate documentation for the place of this module.
+//! A repository: our objects under one remote prefix. Owns their names and the order of writes.
+
+mod blobs;
+mod cache;
+mod catalog;
+mod error;
+mod index;
+mod keys;
+mod layout;
+mod manifest;
+mod packer;
+mod repository;
+
+pub use blobs::{BlobReader, ObjectKeys};
+pub use cache::{Baseline, BaselineWriter, Cache, FileMark, PageTable};
+pub use catalog::{Catalog, CatalogEntry};
+pub use error::RepoError;
+pub use index::{BlobPlace, FramePlaceInfo, Index, PackSummary};
+pub use keys::KeyInfo;
+pub use layout::{Folder, pack_name, parse_name, record_name};
+pub use manifest::{ManifestReader, ManifestWriter, SegmentSink, load_slices, store_slices};
+pub use packer::{Packer, PackerOptions, Published};
+pub use repository::Repository;

@@ -1,0 +1,113 @@
+//! Writing files so that a crash leaves the old content or the new, never half of it.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::dir::permissions;
+use super::{Dir, Stat, stat_file};
+
+/// Makes temporary names of one process differ; other processes differ in their number, and what a
+/// dead process of the same number left is stepped over.
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+const ATTEMPTS: u32 = 1_000;
+
+/// A file under a temporary name in the directory where it belongs; it gets its real name when it is
+/// complete, and is removed when it is dropped before.
+#[derive(Debug)]
+pub struct TempFile {
+    dir: Dir,
+    name: Vec<u8>,
+    file: File,
+    placed: bool,
+}
+
+impl TempFile {
+    /// Prefix of the temporary names, for those who list a directory in which one may lie.
+    pub const PREFIX: &'static str = ".exuvia-tmp-";
+
+    /// Makes an empty temporary file, readable by its owner only.
+    pub fn new(dir: &Path) -> io::Result<Self> {
+        Self::new_in(Dir::open(dir)?)
+    }
+
+    /// The same, in a directory that is open already.
+    pub fn new_in(dir: Dir) -> io::Result<Self> {
+        for _ in 0..ATTEMPTS {
+            let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{}{}-{count}", Self::PREFIX, std::process::id()).into_bytes();
+            match dir.create_file(&name, 0o600) {
+                Ok(file) => return Ok(Self { dir, name, file, placed: false }),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::AlreadyExists, "no free temporary name"))
+    }
+
+    /// The file, to be written.
+    pub fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Metadata of the file.
+    pub fn stat(&self) -> io::Result<Stat> {
+        stat_file(&self.file)
+    }
+
+    /// Gives the file its name, replacing what is there. On return it is on stable storage.
+    pub fn persist(self, name: &str, mode: u32) -> io::Result<()> {
+        self.place(name, mode, true)
+    }
+
+    /// Gives the file its name unless that exists ([`io::ErrorKind::AlreadyExists`]).
+    pub fn persist_new(self, name: &str, mode: u32) -> io::Result<()> {
+        self.place(name, mode, false)
+    }
+
+    fn place(mut self, name: &str, mode: u32, replace: bool) -> io::Result<()> {
+        // By handle, since the mode given at creation passes through the umask.
+        rustix::fs::fchmod(&self.file, permissions(mode))?;
+        self.file.sync_all()?;
+        if replace {
+            self.dir.rename_at(&self.name, &self.dir, name.as_bytes())?;
+        } else {
+            self.dir.rename_new_at(&self.name, &self.dir, name.as_bytes())?;
+        }
+        self.placed = true;
+        self.dir.sync()
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        if !self.placed {
+            // Nobody is left to hear of an error here, and the caller has one of its own already.
+            let _ = self.dir.unlink(&self.name);
+        }
+    }
+}
+
+/// Writes `bytes` to `dir/name`, replacing an existing file in one step. On return they are on stable
+/// storage; on error the old file is as it was and no temporary file is left.
+pub fn write_atomic(dir: &Path, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut temp = TempFile::new(dir)?;
+    temp.file().write_all(bytes)?;
+    temp.persist(name, mode)
+}
+
+/// Writes `bytes` to `dir/name`, which must not exist ([`io::ErrorKind::AlreadyExists`]).
+pub fn write_new(dir: &Path, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut temp = TempFile::new(dir)?;
+    temp.file().write_all(bytes)?;
+    temp.persist_new(name, mode)
+}
+
+/// Makes a directory and those above it that are missing, all open to their owner only. Existing ones
+/// keep their modes.
+pub fn create_private_dir_all(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}

@@ -1,0 +1,59 @@
+//! The machine and the process.
+
+use rustix::process::{Resource, Rlimit};
+
+use super::OwnerNames;
+
+/// Longest host or user name taken from the system.
+const MAX_NAME: usize = 255;
+
+/// Raises the number of files that this process may hold open as far as it is permitted, and tells it.
+pub fn raise_open_file_limit() -> u64 {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let now = match rustix::process::setrlimit(Resource::Nofile, wanted) {
+        Ok(()) => limit.maximum,
+        // macOS states "no limit" and refuses it; what was there before still holds.
+        Err(_) => limit.current,
+    };
+    now.unwrap_or(u64::MAX)
+}
+
+/// The effective user id.
+#[must_use]
+pub fn effective_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// True for root, who may give files to others and read what others may not.
+#[must_use]
+pub fn is_privileged() -> bool {
+    effective_uid() == 0
+}
+
+fn bounded(mut name: String) -> String {
+    name.retain(|c| !c.is_control());
+    let mut end = name.len().min(MAX_NAME);
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    name.truncate(end);
+    name
+}
+
+/// The name of this machine.
+#[must_use]
+pub fn hostname() -> String {
+    bounded(rustix::system::uname().nodename().to_string_lossy().into_owned())
+}
+
+/// The name of the user that runs this process: from the environment, else from the database of
+/// users, else the number.
+#[must_use]
+pub fn user_name() -> String {
+    let named = |key: &str| std::env::var(key).ok().map(bounded).filter(|name| !name.is_empty());
+    named("USER").or_else(|| named("LOGNAME")).unwrap_or_else(|| {
+        let uid = effective_uid();
+        OwnerNames::load().user(uid).map_or_else(|| uid.to_string(), str::to_owned)
+    })
+}

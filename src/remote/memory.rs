@@ -1,0 +1,78 @@
+//! A remote in memory, for tests.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::{Listed, Remote, RemoteError};
+
+/// Objects in a map.
+#[derive(Default)]
+pub struct Memory {
+    objects: Mutex<BTreeMap<String, Vec<u8>>>,
+}
+
+impl Memory {
+    fn objects(&self) -> MutexGuard<'_, BTreeMap<String, Vec<u8>>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(&self, name: &str, f: impl FnOnce(&[u8]) -> Result<T, RemoteError>) -> Result<T, RemoteError> {
+        match self.objects().get(name) {
+            Some(bytes) => f(bytes),
+            None => Err(RemoteError::NotFound { name: name.to_string() }),
+        }
+    }
+
+    /// Replaces an object's bytes, as no honest client would: for tests of damage.
+    pub fn tamper(&self, name: &str, bytes: Vec<u8>) {
+        self.objects().insert(name.to_string(), bytes);
+    }
+}
+
+impl Remote for Memory {
+    fn get(&self, name: &str, max: u64) -> Result<Vec<u8>, RemoteError> {
+        self.with(name, |bytes| {
+            let found = bytes.len() as u64;
+            if found > max {
+                return Err(RemoteError::Size { name: name.to_string(), expected: max, found });
+            }
+            Ok(bytes.to_vec())
+        })
+    }
+
+    fn get_range(&self, name: &str, offset: u64, len: u64) -> Result<Vec<u8>, RemoteError> {
+        self.with(name, |bytes| {
+            let range = usize::try_from(offset).ok().zip(usize::try_from(offset.saturating_add(len)).ok());
+            range.and_then(|(from, to)| bytes.get(from..to)).map(<[u8]>::to_vec).ok_or(RemoteError::Size {
+                name: name.to_string(),
+                expected: offset.saturating_add(len),
+                found: bytes.len() as u64,
+            })
+        })
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {
+        self.objects().entry(name.to_string()).or_insert_with(|| bytes.to_vec());
+        Ok(())
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<Listed>, RemoteError> {
+        let prefix = format!("{folder}/");
+        let objects = self.objects();
+        let inside = objects.iter().filter(|(name, _)| name.starts_with(&prefix));
+        Ok(inside.map(|(name, bytes)| Listed { name: name.clone(), size: bytes.len() as u64 }).collect())
+    }
+
+    fn size(&self, name: &str) -> Result<u64, RemoteError> {
+        self.with(name, |bytes| Ok(bytes.len() as u64))
+    }
+
+    fn delete(&self, name: &str) -> Result<(), RemoteError> {
+        self.objects().remove(name);
+        Ok(())
+    }
+
+    fn location(&self) -> String {
+        "memory".into()
+    }
+}

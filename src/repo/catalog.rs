@@ -1,0 +1,82 @@
+//! The catalog: the set of snapshots.
+
+use super::layout::{self, Folder};
+use super::{RepoError, Repository};
+use crate::crypto::ObjectKind;
+use crate::format::snapshot_v1;
+use crate::model::{ObjectId, Snapshot, SnapshotKind};
+
+/// A snapshot's name: what a listing tells without reading the record.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CatalogEntry {
+    /// Seconds since 1970 of its time.
+    pub time: i64,
+    /// Its id.
+    pub id: ObjectId,
+    /// The object.
+    pub name: String,
+}
+
+/// The snapshots of a repository, oldest first.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    entries: Vec<CatalogEntry>,
+}
+
+impl Catalog {
+    /// Lists the regular or safety snapshots.
+    pub fn load(repository: &Repository, kind: SnapshotKind) -> Result<Self, RepoError> {
+        let listed = repository.list(folder(kind))?;
+        let mut entries: Vec<_> = listed
+            .into_iter()
+            .filter_map(|(name, time, id, _)| Some(CatalogEntry { time: time?, id, name }))
+            .collect();
+        entries.sort();
+        Ok(Self { entries })
+    }
+
+    /// The snapshots, oldest first.
+    #[must_use]
+    pub fn entries(&self) -> &[CatalogEntry] {
+        &self.entries
+    }
+
+    /// True when it has a snapshot of this id.
+    #[must_use]
+    pub fn contains(&self, id: &ObjectId) -> bool {
+        self.entries.iter().any(|e| e.id == *id)
+    }
+}
+
+fn folder(kind: SnapshotKind) -> Folder {
+    match kind {
+        SnapshotKind::Regular => Folder::Snapshots,
+        SnapshotKind::Safety => Folder::Safety,
+    }
+}
+
+impl Repository {
+    /// Reads a snapshot record and checks that it is what its name says.
+    pub fn snapshot(&self, entry: &CatalogEntry) -> Result<Snapshot, RepoError> {
+        let record = self.read_record(ObjectKind::Snapshot, &entry.name, &entry.id)?;
+        let snapshot = snapshot_v1::decode(&record).map_err(RepoError::object(&entry.name))?;
+        if layout::record_name(folder(snapshot.kind), snapshot.time, &entry.id) == entry.name {
+            Ok(snapshot)
+        } else {
+            Err(RepoError::NameMismatch { name: entry.name.clone() })
+        }
+    }
+
+    /// Publishes a snapshot record and reads it back. All that it needs must be durable.
+    pub fn publish_snapshot(&self, snapshot: &Snapshot) -> Result<CatalogEntry, RepoError> {
+        let record = snapshot_v1::encode(snapshot).map_err(RepoError::object("snapshot record"))?;
+        let (id, name, bytes) = self.write_record(ObjectKind::Snapshot, &record, |id| {
+            layout::record_name(folder(snapshot.kind), snapshot.time, id)
+        })?;
+        let stored = self.remote().get(&name, bytes.len() as u64);
+        if stored.ok().as_deref() != Some(bytes.as_slice()) {
+            return Err(RepoError::ReadBack { name });
+        }
+        Ok(CatalogEntry { time: snapshot.time.secs, id, name })
+    }
+}

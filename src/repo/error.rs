@@ -1,0 +1,128 @@
+//! What goes wrong with a repository.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::format::FormatError;
+use crate::model::{BlobId, Classify, ErrorClass};
+use crate::remote::RemoteError;
+
+/// Errors of the repository layer; each names the object.
+#[derive(Debug, thiserror::Error)]
+pub enum RepoError {
+    /// No marker at the remote.
+    #[error("there is no repository at {location}")]
+    NoRepository {
+        /// Where it was looked for.
+        location: String,
+    },
+    /// `init` found one.
+    #[error("there is a repository at {location} already")]
+    Exists {
+        /// Where it is.
+        location: String,
+    },
+    /// The place holds something that is not a repository.
+    #[error("{location} is not empty and holds no repository")]
+    NotEmpty {
+        /// The place.
+        location: String,
+    },
+    /// The passphrase opens none of the key objects.
+    #[error("wrong passphrase: it opens none of the {keys} keys of {location}")]
+    WrongKey {
+        /// The repository.
+        location: String,
+        /// How many keys were tried.
+        keys: usize,
+    },
+    /// There is a marker but no key object.
+    #[error("the repository at {location} has no key objects; its data cannot be read without them")]
+    NoKeys {
+        /// The repository.
+        location: String,
+    },
+    /// An object is not what the format says.
+    #[error("{name}: {source}")]
+    Object {
+        /// The object.
+        name: String,
+        /// What is wrong with it.
+        source: FormatError,
+    },
+    /// An object's bytes do not have the hash that is its name.
+    #[error("{name}: its content does not match its name")]
+    NameMismatch {
+        /// The object.
+        name: String,
+    },
+    /// No index object knows a blob that is needed.
+    #[error("blob {id} is in no pack of the index")]
+    UnknownBlob {
+        /// The blob.
+        id: BlobId,
+    },
+    /// A blob's bytes do not have its id.
+    #[error("blob {id} in {pack} is damaged")]
+    BlobMismatch {
+        /// The blob.
+        id: BlobId,
+        /// The pack that was read.
+        pack: String,
+    },
+    /// A manifest's segments contradict each other.
+    #[error("the manifest is damaged: {what}")]
+    Manifest {
+        /// The rule that is broken.
+        what: &'static str,
+    },
+    /// What was written cannot be read back.
+    #[error("{name} was stored but reads back differently; the snapshot cannot be relied on")]
+    ReadBack {
+        /// The object.
+        name: String,
+    },
+    /// A local cache file could not be written.
+    #[error("cannot write the cache at {path}: {source}")]
+    Cache {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A key that is named does not exist, or names several.
+    #[error("{0}")]
+    Key(String),
+    /// A worker thread ended without a result.
+    #[error("a worker thread failed")]
+    Worker,
+    /// The remote failed.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+}
+
+impl RepoError {
+    /// Attaches an object's name to a format error.
+    pub(crate) fn object(name: &str) -> impl FnOnce(FormatError) -> Self + '_ {
+        move |source| Self::Object { name: name.to_string(), source }
+    }
+}
+
+impl Classify for RepoError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::NoRepository { .. } => ErrorClass::NoRepository,
+            Self::Exists { .. } | Self::NotEmpty { .. } | Self::Cache { .. } | Self::Worker => ErrorClass::Failed,
+            Self::WrongKey { .. } => ErrorClass::WrongKey,
+            Self::Key(_) => ErrorClass::Usage,
+            Self::NoKeys { .. }
+            | Self::NameMismatch { .. }
+            | Self::UnknownBlob { .. }
+            | Self::BlobMismatch { .. }
+            | Self::Manifest { .. }
+            | Self::ReadBack { .. } => ErrorClass::Damaged,
+            Self::Object { source, .. } => source.class(),
+            Self::Remote(error) => error.class(),
+        }
+    }
+}

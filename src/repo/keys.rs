@@ -1,0 +1,149 @@
+//! Key objects: several passphrases may open one repository.
+
+use super::layout::{self, Folder};
+use super::{RepoError, Repository};
+use crate::crypto::{self, Keyring, MasterKey, Passphrase, ScryptParams};
+use crate::format::key_v1::{self, Bundle, Randomness};
+use crate::format::{FormatError, limits};
+use crate::model::{KeyId, ObjectId, RepositoryId, Timestamp};
+use crate::remote::Remote;
+
+/// A key object as `key list` shows it.
+#[derive(Debug, Clone)]
+pub struct KeyInfo {
+    /// Its id.
+    pub id: KeyId,
+    /// Known when the passphrase in use opens it: when it was made, seconds since 1970, and label.
+    pub opened: Option<(i64, String)>,
+}
+
+pub(super) fn store(
+    remote: &dyn Remote,
+    repository: RepositoryId,
+    master: &MasterKey,
+    passphrase: &Passphrase,
+    params: ScryptParams,
+    created: Timestamp,
+    label: &str,
+) -> Result<KeyId, RepoError> {
+    let bundle = Bundle { master: master.clone(), created: created.secs, label: label.to_string() };
+    let seal = || key_v1::seal(&bundle, repository, passphrase, params, &Randomness::generate()?);
+    let bytes = seal().map_err(RepoError::object("key object"))?;
+    let id = crypto::sha256(&bytes);
+    remote.put(&layout::plain_name(Folder::Keys, &ObjectId(id)), &bytes)?;
+    Ok(KeyId(id))
+}
+
+/// The key objects of a repository: id and bytes. One that cannot be read or whose name is not its
+/// hash does not keep the others from opening the repository.
+fn objects(remote: &dyn Remote) -> Result<(Vec<(KeyId, Vec<u8>)>, Option<RepoError>), RepoError> {
+    let mut names: Vec<_> = remote.list(Folder::Keys.name())?.into_iter().map(|l| l.name).collect();
+    names.sort();
+    let (mut found, mut first_error) = (Vec::new(), None);
+    for name in names {
+        let Some((Folder::Keys, None, id)) = layout::parse_name(&name) else { continue };
+        match remote.get(&name, limits::KEY_OBJECT as u64) {
+            Ok(bytes) if crypto::sha256(&bytes) == id.0 => found.push((KeyId(id.0), bytes)),
+            Ok(_) => first_error = first_error.or(Some(RepoError::NameMismatch { name })),
+            Err(e) => first_error = first_error.or(Some(e.into())),
+        }
+    }
+    Ok((found, first_error))
+}
+
+fn find(
+    remote: &dyn Remote,
+    repository: RepositoryId,
+    passphrase: &Passphrase,
+) -> Result<(KeyId, Bundle, Vec<KeyId>), RepoError> {
+    let (objects, mut first_error) = objects(remote)?;
+    let ids: Vec<_> = objects.iter().map(|(id, _)| *id).collect();
+    for (id, bytes) in objects {
+        match key_v1::open(&bytes, repository, passphrase) {
+            Ok(bundle) => return Ok((id, bundle, ids)),
+            Err(FormatError::WrongKey) => {}
+            Err(source) => {
+                first_error = first_error.or(Some(RepoError::Object { name: format!("keys/{id}"), source }));
+            }
+        }
+    }
+    let location = remote.location();
+    Err(match (first_error, ids.len()) {
+        (Some(error), _) => error,
+        (None, 0) => RepoError::NoKeys { location },
+        (None, keys) => RepoError::WrongKey { location, keys },
+    })
+}
+
+pub(super) fn open(
+    remote: &dyn Remote,
+    repository: RepositoryId,
+    passphrase: &Passphrase,
+) -> Result<Keyring, RepoError> {
+    let (_, bundle, _) = find(remote, repository, passphrase)?;
+    Ok(Keyring::new(&bundle.master))
+}
+
+impl Repository {
+    /// Lists the key objects; those that `passphrase` opens with what is sealed in them.
+    pub fn keys(&self, passphrase: &Passphrase) -> Result<Vec<KeyInfo>, RepoError> {
+        let (objects, _) = objects(self.remote())?;
+        let info = objects.into_iter().map(|(id, bytes)| KeyInfo {
+            id,
+            opened: key_v1::open(&bytes, self.id(), passphrase).ok().map(|b| (b.created, b.label)),
+        });
+        Ok(info.collect())
+    }
+
+    /// Adds a key object for `new`, given a passphrase that opens the repository.
+    pub fn add_key(
+        &self,
+        passphrase: &Passphrase,
+        new: &Passphrase,
+        params: ScryptParams,
+        created: Timestamp,
+        label: &str,
+    ) -> Result<KeyId, RepoError> {
+        let (_, bundle, _) = find(self.remote(), self.id(), passphrase)?;
+        store(self.remote(), self.id(), &bundle.master, new, params, created, label)
+    }
+
+    /// Removes a key object, named by its id or the beginning of it. Refuses to remove the last one
+    /// and the one that `passphrase` opens: what remains must be known to open the repository.
+    pub fn remove_key(&self, passphrase: &Passphrase, id: &str) -> Result<KeyId, RepoError> {
+        let (current, _, all) = find(self.remote(), self.id(), passphrase)?;
+        let matching: Vec<_> = all.iter().filter(|k| !id.is_empty() && k.to_string().starts_with(id)).collect();
+        let key = match matching.as_slice() {
+            [one] => **one,
+            [] => return Err(RepoError::Key(format!("no key begins with {id:?}"))),
+            _ => return Err(RepoError::Key(format!("several keys begin with {id:?}"))),
+        };
+        if key == current {
+            return Err(RepoError::Key(format!(
+                "key {} is the one in use; open the repository with another passphrase to remove it",
+                key.short()
+            )));
+        }
+        self.delete_key(&key)?;
+        Ok(key)
+    }
+
+    /// Replaces the key object that `passphrase` opens by one for `new`. The new one is stored
+    /// before the old one goes.
+    pub fn change_key(
+        &self,
+        passphrase: &Passphrase,
+        new: &Passphrase,
+        params: ScryptParams,
+        created: Timestamp,
+    ) -> Result<KeyId, RepoError> {
+        let (current, bundle, _) = find(self.remote(), self.id(), passphrase)?;
+        let key = store(self.remote(), self.id(), &bundle.master, new, params, created, &bundle.label)?;
+        self.delete_key(&current)?;
+        Ok(key)
+    }
+
+    fn delete_key(&self, key: &KeyId) -> Result<(), RepoError> {
+        Ok(self.remote().delete(&layout::plain_name(Folder::Keys, &ObjectId(key.0)))?)
+    }
+}
