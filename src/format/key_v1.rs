@@ -112,11 +112,12 @@ pub fn open(bytes: &[u8], repository: RepositoryId, passphrase: &Passphrase) -> 
         return Err(FormatError::WrongKey);
     }
     let plain = crypto::unwrap(&stretched.kek, &nonce, &bound(&bytes[..BOUND], repository), wrapped)?;
+    // Before the rest is decoded: another version may have other fields.
+    if let Some(&version) = plain.first().filter(|&&version| version != FORMAT_VERSION) {
+        return Err(FormatError::Unsupported(format!("key bundle version {version}")));
+    }
     let mut wire: Wire = record::decode(&plain)?;
     let master = MasterKey::from_bytes(std::mem::replace(&mut wire.master, [0; 32]));
-    if wire.version != FORMAT_VERSION {
-        return Err(FormatError::Unsupported(format!("key bundle version {}", wire.version)));
-    }
     if wire.repository != repository.0 {
         return Err(FormatError::Damaged("key belongs to another repository"));
     }

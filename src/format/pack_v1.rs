@@ -129,7 +129,11 @@ pub fn finish(
         extensions: List::default(),
     };
     let start = pack.len();
-    pack.extend_from_slice(&sealed_v1::pack_payload(&record::encode(&toc)?)?);
+    let toc = record::encode(&toc)?;
+    if toc.len() > limits::TOC {
+        return Err(FormatError::TooLarge("pack's table of contents"));
+    }
+    pack.extend_from_slice(&sealed_v1::pack_payload(&toc)?);
     let number = u32::try_from(frames.len()).map_err(|_| FormatError::TooLarge("pack"))?;
     key.seal(sealer.place(ObjectKind::Pack, number.into(), true), pack, start)?;
     let stored = pack.len() - start;
