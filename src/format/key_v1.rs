@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::record::{self, Extension, List, Text};
+use super::record::{self, Extensions, List, Text};
 use super::varint::Cursor;
 use super::{FORMAT_VERSION, FormatError, limits};
 use crate::crypto::{self, MasterKey, Passphrase, ScryptParams};
@@ -31,7 +31,7 @@ struct Wire {
     master: [u8; 32],
     created: i64,
     label: Text,
-    extensions: List<Extension>,
+    extensions: Extensions,
 }
 
 /// The random values of a key object; tests fix them.
