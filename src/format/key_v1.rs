@@ -117,7 +117,7 @@ pub fn open(bytes: &[u8], repository: RepositoryId, passphrase: &Passphrase) -> 
         return Err(FormatError::Unsupported(format!("key bundle version {version}")));
     }
     let mut wire: Wire = record::decode(&plain)?;
-    let master = MasterKey::from_bytes(std::mem::replace(&mut wire.master, [0; 32]));
+    let master = MasterKey::from_bytes(std::mem::take(&mut wire.master));
     if wire.repository != repository.0 {
         return Err(FormatError::Damaged("key belongs to another repository"));
     }

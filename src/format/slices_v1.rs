@@ -65,7 +65,7 @@ pub(super) fn get(cursor: &mut Cursor<'_>, ids: &mut Cursor<'_>) -> Result<(Vec<
         };
         size = size
             .checked_add(slice.len())
-            .filter(|&n| n <= limits::FILE_SIZE && slice.len() > 0)
+            .filter(|&n| n <= limits::FILE_SIZE && !slice.is_empty())
             .ok_or(FormatError::Damaged("slice lengths are outside the limits"))?;
         slices.push(slice);
     }
