@@ -26,8 +26,10 @@ use exuvia::model::{
 use exuvia::repo::{Folder, pack_name, parse_name, record_name};
 use serde_json::Value;
 
+type Check = fn(&V);
+
 /// Every file of the directory, and what reads it.
-const FILES: &[(&str, fn(&V))] = &[
+const FILES: &[(&str, Check)] = &[
     ("chunker.json", chunker),
     ("gc.json", gc),
     ("index.json", index),
