@@ -1,3 +1,5 @@
 //! The `exuvia` program: parse, run, exit.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    exuvia::cli::main(|code| std::process::exit(code))
+}

@@ -1,1 +1,22 @@
-//! See the crate documentation for the place of this module.
+//! Use cases: a typed request in, a typed outcome out. Opens repository and remote, runs one
+//! operation of [`crate::ops`]. Knows no terminal and no environment.
+
+mod error;
+mod requests;
+mod run;
+
+pub use error::AppError;
+pub use requests::{
+    BackupRequest, CheckRequest, InitRequest, KeyOutcome, Location, LsRequest, RestoreRequest, Session,
+    SnapshotInfo, StatsOutcome,
+};
+pub use run::{
+    backup, cat, check, init, key_add, key_change, key_list, key_remove, ls, probe, restore, snapshots, stats,
+};
+
+pub use crate::crypto::{Passphrase, ScryptParams};
+pub use crate::ops::backup::{Outcome as BackupOutcome, ProfileChoice, Selection};
+pub use crate::ops::check::{Outcome as CheckOutcome, Problem, ReadData};
+pub use crate::ops::restore::Outcome as RestoreOutcome;
+pub use crate::remote::RequestCounts;
+pub use crate::repo::KeyInfo;

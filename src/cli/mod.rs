@@ -1,1 +1,180 @@
-//! See the crate documentation for the place of this module.
+//! The command line: one file for each command, which turns its arguments into one request of
+//! [`crate::app`] and shows the outcome. What scripts may rely on stands in `--help`.
+
+mod error;
+mod global;
+mod interrupt;
+mod output;
+mod passphrase;
+mod progress;
+mod repository;
+mod snap_path;
+mod text;
+mod units;
+
+mod backup;
+mod cat;
+mod check;
+mod completions;
+mod init;
+mod key;
+mod ls;
+mod man;
+mod restore;
+mod snapshots;
+mod stats;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use self::error::{CliError, Status, exit_code};
+use self::global::{Context, GlobalArgs};
+use self::output::Output;
+use crate::config::Environment;
+use crate::model::ErrorClass;
+
+/// Encrypted, deduplicated snapshots of a state directory with live SQLite databases
+#[derive(Parser, Debug)]
+#[command(name = "exuvia", version, max_term_width = 100, after_help = EXAMPLES, after_long_help = LONG)]
+struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  exuvia backup                     take a snapshot of the state dir
+  exuvia snapshots                  list what there is
+  exuvia restore                    put the newest one into a folder beside the state dir
+  exuvia cat latest memory/today.md";
+
+const LONG: &str = "\
+Examples:
+  exuvia backup                     take a snapshot of the state dir
+  exuvia snapshots                  list what there is
+  exuvia restore                    put the newest one into a folder beside the state dir
+  exuvia cat latest memory/today.md
+
+Snapshots are named by `latest`, `latest~N` (N before the newest), an id or a unique beginning of one, or
+a time (`2026-02-15`, `2026-02-15T10:00`, `3 days ago`), which means the newest snapshot at or before it.
+
+Passphrase: EXUVIA_PASSPHRASE, EXUVIA_PASSPHRASE_FILE, EXUVIA_PASSPHRASE_COMMAND, passphrase_file or
+passphrase_command in the configuration file, or the terminal; in this order. A flag wins over the
+environment, the environment over the configuration file.
+
+With no repository configured, `exuvia backup` makes one in the user's data directory, with a generated
+key in the user's configuration directory, and says where both are.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 done but some files could not be read,
+10 no repository, 11 busy, 12 wrong passphrase, 13 damage found, 130 interrupted.";
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Init(init::Args),
+    Backup(backup::Args),
+    Snapshots(snapshots::Args),
+    Ls(ls::Args),
+    Cat(cat::Args),
+    Restore(restore::Args),
+    Check(check::Args),
+    Stats(stats::Args),
+    Key(key::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+}
+
+/// Runs the program. `exit` ends the process when the user asks a second time to stop.
+pub fn main(exit: fn(i32)) -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let env = Environment::of_process();
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(e) => return ExitCode::from(refuse(&e, &args, &env)),
+    };
+    let GlobalArgs { json, quiet, verbose, no_progress, .. } = cli.global;
+    let output = Output::new(json, quiet, verbose, !no_progress, &env);
+    ExitCode::from(match dispatch(cli, env, output.clone(), exit) {
+        Ok(status) => status.code(),
+        Err(e) => {
+            output.failure(&e);
+            exit_code(e.class)
+        }
+    })
+}
+
+fn dispatch(cli: Cli, env: Environment, output: Output, exit: fn(i32)) -> Result<Status, CliError> {
+    // These two must work whatever the configuration is.
+    match &cli.command {
+        Command::Completions(args) => return completions::run(args),
+        Command::Man(args) => return man::run(args),
+        _ => {}
+    }
+    let ctx = Context::new(cli.global, env, output, exit)?;
+    match cli.command {
+        Command::Init(args) => init::run(&args, &ctx),
+        Command::Backup(args) => backup::run(args, &ctx),
+        Command::Snapshots(args) => snapshots::run(&args, &ctx),
+        Command::Ls(args) => ls::run(&args, &ctx),
+        Command::Cat(args) => cat::run(&args, &ctx),
+        Command::Restore(args) => restore::run(args, &ctx),
+        Command::Check(args) => check::run(&args, &ctx),
+        Command::Stats(args) => stats::run(&args, &ctx),
+        Command::Key(args) => key::run(&args, &ctx),
+        Command::Completions(_) | Command::Man(_) => Ok(Status::Done),
+    }
+}
+
+/// Help and version are asked for; anything else is wrong usage.
+fn refuse(e: &clap::Error, args: &[OsString], env: &Environment) -> u8 {
+    let asked = matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let json = args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json");
+    if json && !asked {
+        let text = e.render().to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        let (message, rest) = text.split_once("\n\n").unwrap_or((text, ""));
+        let mut error = CliError::usage(message.trim_end());
+        if !rest.trim().is_empty() {
+            error = error.hint(rest.trim());
+        }
+        Output::new(true, false, 0, false, env).failure(&error);
+    } else {
+        // A reader that is gone needs no help.
+        let _ = e.print();
+    }
+    if asked { 0 } else { exit_code(ErrorClass::Usage) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_parser_is_consistent_and_documented() {
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        fn undocumented(command: &clap::Command, out: &mut Vec<String>) {
+            if command.get_about().is_none() {
+                out.push(command.get_name().to_owned());
+            }
+            for arg in command.get_arguments().filter(|arg| arg.get_help().is_none()) {
+                out.push(format!("{} {}", command.get_name(), arg.get_id()));
+            }
+            for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+                undocumented(sub, out);
+            }
+        }
+        let mut missing = Vec::new();
+        undocumented(&command, &mut missing);
+        assert_eq!(missing, [""; 0]);
+    }
+}

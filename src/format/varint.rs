@@ -4,11 +4,15 @@ use super::FormatError;
 
 /// Appends `value` in LEB128.
 pub(super) fn put(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value.to_le_bytes()[0] | 0x80);
+    loop {
+        let [low, ..] = value.to_le_bytes();
         value >>= 7;
+        if value == 0 {
+            out.push(low);
+            return;
+        }
+        out.push(low | 0x80);
     }
-    out.push(value.to_le_bytes()[0]);
 }
 
 /// Appends a signed number in zigzag form.

@@ -57,3 +57,20 @@ pub fn user_name() -> String {
         OwnerNames::load().user(uid).map_or_else(|| uid.to_string(), str::to_owned)
     })
 }
+
+/// Runs `f` in a thread without root's powers, so that tests of permissions hold for whoever runs
+/// them. Files that `f` needs must be open to everyone.
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) fn without_privilege<T: Send>(f: impl FnOnce() -> T + Send) -> std::io::Result<T> {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            if is_privileged() {
+                // For this thread only: the system call knows no process.
+                let nobody = rustix::process::Uid::from_raw(65_534);
+                rustix::thread::set_thread_res_uid(nobody, nobody, nobody)?;
+            }
+            Ok(f())
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}

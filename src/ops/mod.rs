@@ -1,1 +1,7 @@
-//! See the crate documentation for the place of this module.
+//! Operations on an open repository.
+
+pub mod backup;
+mod cache_keys;
+pub mod check;
+pub mod restore;
+pub mod select;

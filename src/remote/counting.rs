@@ -42,7 +42,15 @@ impl Counting {
     #[must_use]
     pub fn new(inner: Arc<dyn Remote>) -> Self {
         let zero = AtomicU64::default;
-        Self { inner, put: zero(), get: zero(), list: zero(), delete: zero(), stat: zero(), bytes_put: zero() }
+        Self {
+            inner,
+            put: zero(),
+            get: zero(),
+            list: zero(),
+            delete: zero(),
+            stat: zero(),
+            bytes_put: zero(),
+        }
     }
 
     /// What was counted.

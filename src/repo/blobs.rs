@@ -27,7 +27,8 @@ impl ObjectKeys {
         }
         let name = pack_name(pack);
         let header = repository.remote().get_range(&name, 0, HEADER as u64)?;
-        let key = repository.sealer().open_header(ObjectKind::Pack, &header).map_err(RepoError::object(&name))?;
+        let key =
+            repository.sealer().open_header(ObjectKind::Pack, &header).map_err(RepoError::object(&name))?;
         let key = Arc::new(key);
         self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(*pack, Arc::clone(&key));
         Ok(key)
@@ -80,7 +81,13 @@ impl<'a> BlobReader<'a> {
     }
 
     /// Checks that `bytes`, read at `place`, are the blob `id` of the kind expected.
-    pub fn verify(&self, kind: BlobKind, id: &BlobId, place: BlobPlace, bytes: &[u8]) -> Result<(), RepoError> {
+    pub fn verify(
+        &self,
+        kind: BlobKind,
+        id: &BlobId,
+        place: BlobPlace,
+        bytes: &[u8],
+    ) -> Result<(), RepoError> {
         let stored_as = self.index.frame(place.pack, place.frame).map(|(_, frame)| frame.kind);
         if stored_as == Some(kind) && self.repository.sealer().keys.blob_id(kind, bytes) == *id {
             return Ok(());

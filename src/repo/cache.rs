@@ -18,8 +18,9 @@ use super::index::IdSet;
 use crate::crypto;
 use crate::format::index_v1::{self, PackInfo};
 use crate::format::segment_v1::{self, Segment};
+use crate::format::snapshot_v1;
 use crate::fs::{TempFile, create_private_dir_all, write_atomic};
-use crate::model::{BlobId, Entry, ManifestRef, ObjectId, RepositoryId, Timestamp, WriterId};
+use crate::model::{BlobId, Entry, ObjectId, RepositoryId, Snapshot, Timestamp, WriterId};
 
 const MODE: u32 = 0o600;
 const TREE_MAGIC: &[u8; 8] = b"EXTREE01";
@@ -67,13 +68,28 @@ impl Cache {
         let id = match known {
             Some(id) => id,
             None => {
-                let fresh = crypto::random().map_err(|e| RepoError::Cache { path, source: io::Error::other(e) })?;
+                let fresh =
+                    crypto::random().map_err(|e| RepoError::Cache { path, source: io::Error::other(e) })?;
                 let id = WriterId(fresh);
                 self.write("", "writer", format!("{id}\n").as_bytes())?;
                 id
             }
         };
         Ok(*self.writer.get_or_init(|| id))
+    }
+
+    /// The highest sequence number that this client has used, 0 for none.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        fs::read_to_string(self.dir.join("sequence"))
+            .ok()
+            .and_then(|text| text.trim_end().parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// Remembers a sequence number.
+    pub fn note_sequence(&self, sequence: u64) -> Result<(), RepoError> {
+        self.write("", "sequence", format!("{sequence}\n").as_bytes())
     }
 
     /// Notes a pack that is about to be stored.
@@ -111,8 +127,11 @@ impl Cache {
     pub fn write_baseline(&self, key: &str) -> Result<BaselineWriter, RepoError> {
         let folder = self.folder("trees")?;
         let begin = || {
-            let mut writer =
-                BaselineWriter { name: key.into(), file: BufWriter::new(TempFileWriter::new(&folder)?), ids: Vec::new() };
+            let mut writer = BaselineWriter {
+                name: key.into(),
+                file: BufWriter::new(TempFileWriter::new(&folder)?),
+                ids: Vec::new(),
+            };
             writer.file.write_all(TREE_MAGIC)?;
             Ok(writer)
         };
@@ -175,12 +194,13 @@ impl BaselineWriter {
         self.ids.push(id);
     }
 
-    /// Puts the file in its place, as the manifest of a snapshot.
-    pub fn finish(mut self, snapshot: &ObjectId, manifest: ManifestRef) -> io::Result<()> {
+    /// Puts the file in its place, as the manifest of a snapshot that is published.
+    pub fn finish(mut self, id: &ObjectId, snapshot: &Snapshot) -> io::Result<()> {
+        let record = snapshot_v1::encode(snapshot).map_err(io::Error::other)?;
         self.file.write_all(&0u32.to_le_bytes())?;
-        self.file.write_all(&snapshot.0)?;
-        self.file.write_all(&manifest.root.0)?;
-        self.file.write_all(&[manifest.level])?;
+        self.file.write_all(&id.0)?;
+        self.file.write_all(&(record.len() as u64).to_le_bytes())?;
+        self.file.write_all(&record)?;
         self.file.write_all(&(self.ids.len() as u64).to_le_bytes())?;
         for id in &self.ids {
             self.file.write_all(&id.0)?;
@@ -198,9 +218,9 @@ pub struct Baseline {
     entries: std::vec::IntoIter<Entry>,
     done: bool,
     /// The snapshot whose manifest it is.
-    pub snapshot: ObjectId,
-    /// That manifest's root.
-    pub manifest: ManifestRef,
+    pub id: ObjectId,
+    /// Its record.
+    pub snapshot: Snapshot,
     /// Ids of segments and slice lists that the repository has as long as it has the snapshot.
     pub known: IdSet,
 }
@@ -236,8 +256,11 @@ impl Baseline {
                 len => file.seek_relative(len.into())?,
             }
         }
-        let snapshot = ObjectId(array(&mut file)?);
-        let manifest = ManifestRef { root: BlobId(array(&mut file)?), level: array::<1>(&mut file)?[0] };
+        let id = ObjectId(array(&mut file)?);
+        let len = usize::try_from(u64::from_le_bytes(array(&mut file)?)).map_err(|_| invalid())?;
+        let mut record = Vec::new();
+        (&mut file).take(len as u64).read_to_end(&mut record)?;
+        let snapshot = snapshot_v1::decode(&record).map_err(|_| invalid())?;
         let count = u64::from_le_bytes(array(&mut file)?);
         if count > body / 32 {
             return Err(invalid());
@@ -245,7 +268,7 @@ impl Baseline {
         let known = (0..count).map(|_| array(&mut file).map(BlobId)).collect::<io::Result<IdSet>>()?;
         let mut file = BufReader::with_capacity(64 << 10, reopen(file.into_inner())?);
         array::<8>(&mut file)?;
-        Ok(Self { file, entries: Vec::new().into_iter(), done: false, snapshot, manifest, known })
+        Ok(Self { file, entries: Vec::new().into_iter(), done: false, id, snapshot, known })
     }
 
     /// The next entry, in order.
@@ -294,12 +317,8 @@ pub struct FileMark {
 
 impl FileMark {
     /// The mark of a file that does not exist.
-    pub const ABSENT: Self = Self {
-        size: u64::MAX,
-        mtime: Timestamp::from_secs(0),
-        ctime: Timestamp::from_secs(0),
-        inode: 0,
-    };
+    pub const ABSENT: Self =
+        Self { size: u64::MAX, mtime: Timestamp::from_secs(0), ctime: Timestamp::from_secs(0), inode: 0 };
 }
 
 /// What is known of a database image: lets the next capture find equal pages, and lets an untouched
@@ -308,6 +327,8 @@ impl FileMark {
 pub struct PageTable {
     /// The image's content hash, or the id of its only blob: ties the table to an entry.
     pub binding: [u8; 32],
+    /// The main file when the image was taken.
+    pub main: FileMark,
     /// The `-wal` file when the image was taken.
     pub wal: FileMark,
     /// Page size in bytes.
@@ -325,17 +346,19 @@ pub struct PageTable {
 }
 
 impl PageTable {
-    const FIXED: usize = 8 + 32 + 8 + 12 + 12 + 8 + 4 + 8 + 4 + 4 + 12;
+    const MARK: usize = 8 + 12 + 12 + 8;
+    const FIXED: usize = 8 + 32 + 2 * Self::MARK + 4 + 8 + 4 + 4 + 12;
 
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(Self::FIXED + 16 * self.pages.len() + 32);
         out.extend_from_slice(PAGES_MAGIC);
         out.extend_from_slice(&self.binding);
-        out.extend_from_slice(&self.wal.size.to_le_bytes());
-        for time in [self.wal.mtime, self.wal.ctime] {
-            put_time(&mut out, time);
+        for mark in [self.main, self.wal] {
+            out.extend_from_slice(&mark.size.to_le_bytes());
+            put_time(&mut out, mark.mtime);
+            put_time(&mut out, mark.ctime);
+            out.extend_from_slice(&mark.inode.to_le_bytes());
         }
-        out.extend_from_slice(&self.wal.inode.to_le_bytes());
         out.extend_from_slice(&self.page_size.to_le_bytes());
         out.extend_from_slice(&self.checked.to_le_bytes());
         out.extend_from_slice(&self.user_version.to_le_bytes());
@@ -356,12 +379,8 @@ impl PageTable {
         let from = &mut head;
         Some(Self {
             binding: array(from).ok()?,
-            wal: FileMark {
-                size: u64::from_le_bytes(array(from).ok()?),
-                mtime: get_time(from)?,
-                ctime: get_time(from)?,
-                inode: u64::from_le_bytes(array(from).ok()?),
-            },
+            main: get_mark(from)?,
+            wal: get_mark(from)?,
             page_size: u32::from_le_bytes(array(from).ok()?),
             checked: i64::from_le_bytes(array(from).ok()?),
             user_version: u32::from_le_bytes(array(from).ok()?),
@@ -377,6 +396,18 @@ fn put_time(out: &mut Vec<u8>, time: Timestamp) {
     out.extend_from_slice(&time.nanos.to_le_bytes());
 }
 
+fn get_mark(from: &mut &[u8]) -> Option<FileMark> {
+    Some(FileMark {
+        size: u64::from_le_bytes(array(from).ok()?),
+        mtime: get_time(from)?,
+        ctime: get_time(from)?,
+        inode: u64::from_le_bytes(array(from).ok()?),
+    })
+}
+
 fn get_time(from: &mut &[u8]) -> Option<Timestamp> {
-    Some(Timestamp { secs: i64::from_le_bytes(array(from).ok()?), nanos: u32::from_le_bytes(array(from).ok()?) })
+    Some(Timestamp {
+        secs: i64::from_le_bytes(array(from).ok()?),
+        nanos: u32::from_le_bytes(array(from).ok()?),
+    })
 }

@@ -1,6 +1,6 @@
 //! The catalog: the set of snapshots.
 
-use super::layout::{self, Folder};
+use super::layout::{self, Folder, ObjectInfo};
 use super::{RepoError, Repository};
 use crate::crypto::ObjectKind;
 use crate::format::snapshot_v1;
@@ -27,12 +27,16 @@ impl Catalog {
     /// Lists the regular or safety snapshots.
     pub fn load(repository: &Repository, kind: SnapshotKind) -> Result<Self, RepoError> {
         let listed = repository.list(folder(kind))?;
-        let mut entries: Vec<_> = listed
-            .into_iter()
-            .filter_map(|(name, time, id, _)| Some(CatalogEntry { time: time?, id, name }))
-            .collect();
+        let entry = |ObjectInfo { name, time, id, .. }| Some(CatalogEntry { time: time?, id, name });
+        Ok(Self::from_entries(listed.into_iter().filter_map(entry)))
+    }
+
+    /// A catalog of these entries.
+    #[must_use]
+    pub fn from_entries(entries: impl IntoIterator<Item = CatalogEntry>) -> Self {
+        let mut entries: Vec<_> = entries.into_iter().collect();
         entries.sort();
-        Ok(Self { entries })
+        Self { entries }
     }
 
     /// The snapshots, oldest first.

@@ -112,7 +112,9 @@ impl Classify for RepoError {
     fn class(&self) -> ErrorClass {
         match self {
             Self::NoRepository { .. } => ErrorClass::NoRepository,
-            Self::Exists { .. } | Self::NotEmpty { .. } | Self::Cache { .. } | Self::Worker => ErrorClass::Failed,
+            Self::Exists { .. } | Self::NotEmpty { .. } | Self::Cache { .. } | Self::Worker => {
+                ErrorClass::Failed
+            }
             Self::WrongKey { .. } => ErrorClass::WrongKey,
             Self::Key(_) => ErrorClass::Usage,
             Self::NoKeys { .. }

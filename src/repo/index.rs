@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::layout::Folder;
+use super::layout::{Folder, ObjectInfo};
 use super::{RepoError, Repository};
 use crate::crypto::ObjectKind;
 use crate::format::index_v1::{self, PackInfo};
@@ -30,7 +30,7 @@ impl Hasher for IdHasher {
 }
 
 /// A set of blob ids.
-pub(crate) type IdSet = std::collections::HashSet<BlobId, BuildHasherDefault<IdHasher>>;
+pub type IdSet = std::collections::HashSet<BlobId, BuildHasherDefault<IdHasher>>;
 
 /// Where a blob is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,8 +97,8 @@ impl Index {
     /// Loads all index objects, leaving out the packs in `without`.
     pub fn load(repository: &Repository, without: &BTreeSet<ObjectId>) -> Result<Self, RepoError> {
         let mut index = Self::default();
-        for (name, _, id, _) in repository.list(Folder::Index)? {
-            index.add_object(repository, &name, &id, without)?;
+        for object in repository.list(Folder::Index)? {
+            index.add_object(repository, &object, without)?;
         }
         Ok(index)
     }
@@ -107,13 +107,12 @@ impl Index {
     pub fn add_object(
         &mut self,
         repository: &Repository,
-        name: &str,
-        id: &ObjectId,
+        object: &ObjectInfo,
         without: &BTreeSet<ObjectId>,
     ) -> Result<(), RepoError> {
-        let record = repository.read_record(ObjectKind::Index, name, id)?;
-        let object = index_v1::decode(&record).map_err(RepoError::object(name))?;
-        object.packs.iter().filter(|p| !without.contains(&p.id)).for_each(|pack| self.add_pack(pack));
+        let record = repository.read_record(ObjectKind::Index, &object.name, &object.id)?;
+        let decoded = index_v1::decode(&record).map_err(RepoError::object(&object.name))?;
+        decoded.packs.iter().filter(|p| !without.contains(&p.id)).for_each(|pack| self.add_pack(pack));
         Ok(())
     }
 

@@ -34,9 +34,12 @@ pub(super) fn store(
     Ok(KeyId(id))
 }
 
-/// The key objects of a repository: id and bytes. One that cannot be read or whose name is not its
+/// Ids and bytes of the key objects that could be read, and why another one could not.
+type KeyObjects = (Vec<(KeyId, Vec<u8>)>, Option<RepoError>);
+
+/// The key objects of a repository. One that cannot be read or whose name is not its
 /// hash does not keep the others from opening the repository.
-fn objects(remote: &dyn Remote) -> Result<(Vec<(KeyId, Vec<u8>)>, Option<RepoError>), RepoError> {
+fn objects(remote: &dyn Remote) -> Result<KeyObjects, RepoError> {
     let mut names: Vec<_> = remote.list(Folder::Keys.name())?.into_iter().map(|l| l.name).collect();
     names.sort();
     let (mut found, mut first_error) = (Vec::new(), None);
@@ -112,7 +115,8 @@ impl Repository {
     /// and the one that `passphrase` opens: what remains must be known to open the repository.
     pub fn remove_key(&self, passphrase: &Passphrase, id: &str) -> Result<KeyId, RepoError> {
         let (current, _, all) = find(self.remote(), self.id(), passphrase)?;
-        let matching: Vec<_> = all.iter().filter(|k| !id.is_empty() && k.to_string().starts_with(id)).collect();
+        let matching: Vec<_> =
+            all.iter().filter(|k| !id.is_empty() && k.to_string().starts_with(id)).collect();
         let key = match matching.as_slice() {
             [one] => **one,
             [] => return Err(RepoError::Key(format!("no key begins with {id:?}"))),

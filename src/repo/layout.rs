@@ -47,6 +47,19 @@ impl Folder {
     }
 }
 
+/// An object of ours as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectInfo {
+    /// Its name.
+    pub name: String,
+    /// Seconds since 1970, for records whose names carry a time.
+    pub time: Option<i64>,
+    /// Its id.
+    pub id: ObjectId,
+    /// Stored bytes.
+    pub size: u64,
+}
+
 /// Name of a pack.
 #[must_use]
 pub fn pack_name(id: &ObjectId) -> String {
@@ -74,7 +87,8 @@ pub fn parse_name(name: &str) -> Option<(Folder, Option<i64>, ObjectId)> {
     let folder = Folder::from_name(folder)?;
     if folder == Folder::Packs {
         let (fan, id) = rest.split_once('/')?;
-        return (id.len() == 64 && id.get(..2) == Some(fan)).then(|| Some((folder, None, id.parse().ok()?)))?;
+        return (id.len() == 64 && id.get(..2) == Some(fan))
+            .then(|| Some((folder, None, id.parse().ok()?)))?;
     }
     if !folder.is_timed() {
         return Some((folder, None, rest.parse().ok()?));

@@ -71,7 +71,8 @@ impl ManifestWriter {
                 None => return Err(RepoError::Manifest { what: "it has no entry" }),
                 Some(l) if l.children.len() == 1 && !l.flushed && !above => {
                     let root = l.children[0].id;
-                    let level = u8::try_from(level).map_err(|_| RepoError::Manifest { what: "it is too deep" })?;
+                    let level =
+                        u8::try_from(level).map_err(|_| RepoError::Manifest { what: "it is too deep" })?;
                     return Ok(ManifestRef { root, level });
                 }
                 Some(l) if !l.children.is_empty() => self.flush_level(level, sink)?,
@@ -180,7 +181,11 @@ impl<'a> ManifestReader<'a> {
     }
 
     /// Reads from the first entry at or after `path` on. Parents before it are not seen.
-    pub fn from(blobs: &'a BlobReader<'a>, manifest: ManifestRef, path: &RepoPath) -> Result<Self, RepoError> {
+    pub fn from(
+        blobs: &'a BlobReader<'a>,
+        manifest: ManifestRef,
+        path: &RepoPath,
+    ) -> Result<Self, RepoError> {
         let mut reader = Self::new(blobs, manifest);
         reader.whole = false;
         while let Some((level, ..)) = reader.pending.last() {
@@ -189,7 +194,8 @@ impl<'a> ManifestReader<'a> {
             }
             reader.descend()?;
             // All but the last child that begins at or before the path lie before it.
-            let at = reader.pending.iter().rposition(|(_, first, ..)| first.as_ref().is_none_or(|f| f > path));
+            let at =
+                reader.pending.iter().rposition(|(_, first, ..)| first.as_ref().is_none_or(|f| f > path));
             let keep = at.map_or(0, |at| at + 1);
             if reader.pending.len() > keep + 1 {
                 let next = reader.pending.drain(keep..).next();
@@ -254,12 +260,14 @@ impl<'a> ManifestReader<'a> {
             Segment::Node(found, children) if found == level => {
                 let sum = children.iter().try_fold(0u64, |sum, c| sum.checked_add(c.entries));
                 let begins = children.first().map(|c| &c.first);
-                if count.is_some_and(|n| sum != Some(n)) || first.as_ref().is_some_and(|f| begins != Some(f)) {
+                if count.is_some_and(|n| sum != Some(n)) || first.as_ref().is_some_and(|f| begins != Some(f))
+                {
                     return Err(mismatch());
                 }
                 let below = level - 1;
-                self.pending
-                    .extend(children.into_iter().rev().map(|c| (below, Some(c.first), Some(c.entries), c.id)));
+                self.pending.extend(
+                    children.into_iter().rev().map(|c| (below, Some(c.first), Some(c.entries), c.id)),
+                );
             }
             _ => return Err(mismatch()),
         }
@@ -289,7 +297,11 @@ impl<'a> ManifestReader<'a> {
 
 impl ManifestReader<'_> {
     /// Looks up one path, reading only the segments that lead to it.
-    pub fn find(blobs: &BlobReader<'_>, manifest: ManifestRef, path: &RepoPath) -> Result<Option<Entry>, RepoError> {
+    pub fn find(
+        blobs: &BlobReader<'_>,
+        manifest: ManifestRef,
+        path: &RepoPath,
+    ) -> Result<Option<Entry>, RepoError> {
         let mut reader = ManifestReader::from(blobs, manifest, path)?;
         Ok(reader.next_entry()?.filter(|e| e.path == *path))
     }

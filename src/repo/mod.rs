@@ -10,14 +10,16 @@ mod layout;
 mod manifest;
 mod packer;
 mod repository;
+mod shared_index;
 
 pub use blobs::{BlobReader, ObjectKeys};
 pub use cache::{Baseline, BaselineWriter, Cache, FileMark, PageTable};
 pub use catalog::{Catalog, CatalogEntry};
 pub use error::RepoError;
-pub use index::{BlobPlace, FramePlaceInfo, Index, PackSummary};
+pub use index::{BlobPlace, FramePlaceInfo, IdSet, Index, PackSummary};
 pub use keys::KeyInfo;
-pub use layout::{Folder, pack_name, parse_name, record_name};
+pub use layout::{Folder, ObjectInfo, pack_name, parse_name, record_name};
 pub use manifest::{ManifestReader, ManifestWriter, SegmentSink, load_slices, store_slices};
 pub use packer::{Packer, PackerOptions, Published};
 pub use repository::Repository;
+pub use shared_index::{LoadedIndex, SharedIndex};

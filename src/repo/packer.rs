@@ -8,7 +8,7 @@
 //! caller --frames--> compressors --> assembler (in frame order) --packs--> uploaders
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::index::IdSet;
 use super::layout::{Folder, pack_name, plain_name};
-use super::{Cache, Index, RepoError, Repository};
+use super::{Cache, RepoError, Repository, SharedIndex};
 use crate::crypto::{self, ObjectKey, ObjectKind};
 use crate::format::index_v1::{self, PackInfo};
 use crate::format::pack_v1::{self, BlobInfo, FrameInfo};
@@ -99,9 +99,9 @@ fn set_fault(fault: &Fault, error: RepoError) {
 pub struct Packer {
     repository: Repository,
     options: PackerOptions,
-    condemned: BTreeSet<ObjectId>,
-    index: Option<Index>,
-    adopted: Vec<PackInfo>,
+    /// Compress and count, but store nothing.
+    dry_run: bool,
+    index: Arc<SharedIndex>,
     fresh: IdSet,
     data: FrameBuilder,
     meta: FrameBuilder,
@@ -118,16 +118,20 @@ struct Threads {
 }
 
 impl Packer {
-    /// A packer that does not count on the packs in `condemned`. Threads and index are taken only
-    /// when there is something to store.
+    /// A packer that deduplicates against `index`. Threads and index are taken only when there is
+    /// something to store.
     #[must_use]
-    pub fn new(repository: &Repository, options: PackerOptions, condemned: BTreeSet<ObjectId>) -> Self {
+    pub fn new(
+        repository: &Repository,
+        options: PackerOptions,
+        dry_run: bool,
+        index: Arc<SharedIndex>,
+    ) -> Self {
         Self {
             repository: repository.clone(),
             options,
-            condemned,
-            index: None,
-            adopted: Vec::new(),
+            dry_run,
+            index,
             fresh: IdSet::default(),
             data: FrameBuilder::default(),
             meta: FrameBuilder::default(),
@@ -138,19 +142,9 @@ impl Packer {
         }
     }
 
-    /// The index, loaded at first use, with the packs of interrupted runs that are there.
-    pub fn index(&mut self) -> Result<&Index, RepoError> {
-        if self.index.is_none() {
-            let mut index = Index::load(&self.repository, &self.condemned)?;
-            self.adopted = adopt(&self.repository, &mut index, &self.condemned)?;
-            self.index = Some(index);
-        }
-        Ok(self.index.get_or_insert_default())
-    }
-
     /// True when a blob is in the repository or on its way there.
-    pub fn contains(&mut self, id: &BlobId) -> Result<bool, RepoError> {
-        Ok(self.fresh.contains(id) || self.index()?.contains(id))
+    pub fn contains(&self, id: &BlobId) -> Result<bool, RepoError> {
+        Ok(self.fresh.contains(id) || self.index.get()?.index.contains(id))
     }
 
     /// Stores a blob unless it is there; tells whether it was new.
@@ -159,7 +153,10 @@ impl Packer {
             return Ok(false);
         }
         if bytes.is_empty() || bytes.len() > limits::BLOB {
-            return Err(RepoError::Object { name: format!("blob {id}"), source: FormatError::TooLarge("blob") });
+            return Err(RepoError::Object {
+                name: format!("blob {id}"),
+                source: FormatError::TooLarge("blob"),
+            });
         }
         if self.builder(kind).raw.len() + bytes.len() > FRAME_TARGET {
             self.close_frame(kind)?;
@@ -197,12 +194,13 @@ impl Packer {
     }
 
     fn threads(&mut self) -> &Threads {
-        let (repository, options, fault) = (&self.repository, self.options, &self.fault);
-        self.threads.get_or_insert_with(|| start(repository, options, fault))
+        let (repository, options, dry_run, fault) =
+            (&self.repository, self.options, self.dry_run, &self.fault);
+        self.threads.get_or_insert_with(|| start(repository, options, dry_run, fault))
     }
 
-    /// Waits until all packs are durable, then publishes their index.
-    pub fn publish(mut self) -> Result<Published, RepoError> {
+    /// Waits until all packs are durable, then publishes their index. Nothing can be added after.
+    pub fn publish(&mut self) -> Result<Published, RepoError> {
         self.close_frame(BlobKind::Data)?;
         self.close_frame(BlobKind::Meta)?;
         let mut published = Published { raw: self.raw, ..Published::default() };
@@ -222,8 +220,13 @@ impl Packer {
                 None => {}
             }
         }
-        published.adopted = self.adopted.len() as u64;
-        packs.append(&mut self.adopted);
+        if self.dry_run {
+            return Ok(published);
+        }
+        if let Some(loaded) = self.index.loaded() {
+            published.adopted = loaded.adopted.len() as u64;
+            packs.extend(loaded.adopted.iter().cloned());
+        }
         published.stored += publish_index(&self.repository, &packs)?;
         packs.iter().for_each(|p| self.repository.cache().forget_pending(&p.id));
         Ok(published)
@@ -238,7 +241,8 @@ fn publish_index(repository: &Repository, packs: &[PackInfo]) -> Result<u64, Rep
     let mut flush = |group: &mut Vec<PackInfo>| {
         let object = index_v1::Index { packs: std::mem::take(group), replaces: Vec::new() };
         let record = index_v1::encode(&object).map_err(RepoError::object("index object"))?;
-        let written = repository.write_record(ObjectKind::Index, &record, |id| plain_name(Folder::Index, id))?;
+        let written =
+            repository.write_record(ObjectKind::Index, &record, |id| plain_name(Folder::Index, id))?;
         stored += written.2.len() as u64;
         Ok::<_, RepoError>(())
     };
@@ -256,32 +260,7 @@ fn publish_index(repository: &Repository, packs: &[PackInfo]) -> Result<u64, Rep
     Ok(stored)
 }
 
-/// Finds packs that an interrupted run stored whole but did not publish, and adds them to the index.
-fn adopt(
-    repository: &Repository,
-    index: &mut Index,
-    condemned: &BTreeSet<ObjectId>,
-) -> Result<Vec<PackInfo>, RepoError> {
-    let mut adopted = Vec::new();
-    for pack in repository.cache().pending() {
-        if index.contains_pack(&pack.id) {
-            repository.cache().forget_pending(&pack.id);
-            continue;
-        }
-        match repository.remote().size(&pack_name(&pack.id)) {
-            Ok(size) if size == pack.size && !condemned.contains(&pack.id) => {
-                index.add_pack(&pack);
-                adopted.push(pack);
-            }
-            Ok(_) => repository.cache().forget_pending(&pack.id),
-            Err(e) if e.is_not_found() => repository.cache().forget_pending(&pack.id),
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(adopted)
-}
-
-fn start(repository: &Repository, options: PackerOptions, fault: &Fault) -> Threads {
+fn start(repository: &Repository, options: PackerOptions, dry_run: bool, fault: &Fault) -> Threads {
     let (frames, frame_jobs) = bounded::<FrameJob>(options.threads);
     let (ready_frames, ready) = bounded::<ReadyFrame>(options.threads);
     let (full_packs, uploads) = bounded::<ReadyPack>(1);
@@ -309,7 +288,7 @@ fn start(repository: &Repository, options: PackerOptions, fault: &Fault) -> Thre
             (uploads.clone(), done.clone(), Arc::clone(fault), repository.clone());
         handles.push(std::thread::spawn(move || {
             for pack in jobs {
-                let result = upload(repository.remote_handle().as_ref(), repository.cache(), pack);
+                let result = upload(repository.remote_handle().as_ref(), repository.cache(), pack, dry_run);
                 match result {
                     Ok(stored) => drop(done.send(stored)),
                     Err(error) => return set_fault(&fault, error),
@@ -404,10 +383,18 @@ fn send(sealer: &Sealer, mut pack: OpenPack, packs: &Sender<ReadyPack>) -> Resul
     Ok(packs.send(ReadyPack { bytes: pack.bytes, frames: pack.frames }).is_ok())
 }
 
-fn upload(remote: &dyn Remote, cache: &Cache, pack: ReadyPack) -> Result<(PackInfo, u64), RepoError> {
+fn upload(
+    remote: &dyn Remote,
+    cache: &Cache,
+    pack: ReadyPack,
+    dry_run: bool,
+) -> Result<(PackInfo, u64), RepoError> {
     let id = ObjectId(crypto::sha256(&pack.bytes));
     let size = pack.bytes.len() as u64;
     let info = PackInfo { id, size, frames: pack.frames };
+    if dry_run {
+        return Ok((info, size));
+    }
     // Noted before the upload: however this run ends, the next one finds what arrived.
     cache.note_pending(&info)?;
     remote.put(&pack_name(&id), &pack.bytes)?;

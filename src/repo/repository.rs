@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::keys;
-use super::layout::{self, Folder, MARKER};
+use super::layout::{self, Folder, MARKER, ObjectInfo};
 use super::{Cache, RepoError};
 use crate::crypto::{self, MasterKey, ObjectKind, Passphrase, ScryptParams};
 use crate::format::limits;
@@ -135,13 +135,15 @@ impl Repository {
         Ok((id, name, bytes))
     }
 
-    /// Names in a folder that are ours, with their time, id and stored size.
-    pub fn list(&self, folder: Folder) -> Result<Vec<(String, Option<i64>, ObjectId, u64)>, RepoError> {
+    /// The objects of a folder whose names are ours, sorted by name.
+    pub fn list(&self, folder: Folder) -> Result<Vec<ObjectInfo>, RepoError> {
         let listed = self.remote.list(folder.name())?;
         let mut ours: Vec<_> = listed
             .into_iter()
             .filter_map(|l| match layout::parse_name(&l.name) {
-                Some((f, time, id)) if f == folder => Some((l.name, time, id, l.size)),
+                Some((f, time, id)) if f == folder => {
+                    Some(ObjectInfo { name: l.name, time, id, size: l.size })
+                }
                 _ => None,
             })
             .collect();
@@ -152,13 +154,15 @@ impl Repository {
     /// The packs that gc records condemn.
     pub fn condemned(&self) -> Result<std::collections::BTreeSet<ObjectId>, RepoError> {
         let mut packs = std::collections::BTreeSet::new();
-        for (name, _, id, _) in self.list(Folder::Gc)? {
+        for ObjectInfo { name, id, .. } in self.list(Folder::Gc)? {
             match self.read_record(ObjectKind::Gc, &name, &id) {
                 // A later prune withdrew it between the listing and the read.
                 Err(RepoError::Remote(e)) if e.is_not_found() => {}
                 Err(e) => return Err(e),
                 Ok(record) => {
-                    packs.extend(crate::format::gc_v1::decode(&record).map_err(RepoError::object(&name))?.packs);
+                    packs.extend(
+                        crate::format::gc_v1::decode(&record).map_err(RepoError::object(&name))?.packs,
+                    );
                 }
             }
         }

@@ -1,0 +1,46 @@
+//! Errors of the use cases.
+
+use crate::model::{Classify, ErrorClass};
+use crate::ops::{backup, restore, select};
+use crate::repo::RepoError;
+
+/// Why a use case failed as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The repository.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    /// A backup.
+    #[error(transparent)]
+    Backup(#[from] backup::Error),
+    /// A restore.
+    #[error(transparent)]
+    Restore(#[from] restore::Error),
+    /// The snapshot that was named.
+    #[error(transparent)]
+    Select(#[from] select::Error),
+    /// A path that the snapshot does not have, or that is not what is asked for.
+    #[error("{path}: {what}")]
+    Path {
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Writing the result failed.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+impl Classify for AppError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::Repo(e) => e.class(),
+            Self::Backup(e) => e.class(),
+            Self::Restore(e) => e.class(),
+            Self::Select(e) => e.class(),
+            Self::Path { .. } => ErrorClass::Usage,
+            Self::Output(_) => ErrorClass::Failed,
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Runs the use cases.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::requests::{
+    BackupRequest, CheckRequest, InitRequest, KeyOutcome, Location, LsRequest, RestoreRequest, Session,
+    SnapshotInfo, StatsOutcome,
+};
+use super::{AppError, BackupOutcome, CheckOutcome, Passphrase, RestoreOutcome, ScryptParams};
+use crate::clock::Clock;
+use crate::model::{BlobKind, Entry, RepoPath, RepositoryId, Slice, SnapshotKind, Timestamp};
+use crate::ops::{backup as ops_backup, check as ops_check, restore as ops_restore, select};
+use crate::remote::{Counting, Local, Remote};
+use crate::repo::{
+    BlobReader, Cache, Catalog, Folder, KeyInfo, LoadedIndex, ManifestReader, PackerOptions, RepoError,
+    Repository, SharedIndex, load_slices,
+};
+
+fn remote(location: &Location) -> Arc<dyn Remote> {
+    match location {
+        Location::Local(path) => Arc::new(Local::new(path.clone())),
+    }
+}
+
+/// An open repository and the wrapper that counts its requests.
+fn open(session: &Session) -> Result<(Repository, Arc<Counting>), AppError> {
+    crate::fs::raise_open_file_limit();
+    let counting = Arc::new(Counting::new(remote(&session.repository)));
+    let handle: Arc<dyn Remote> = Arc::clone(&counting) as _;
+    let repository =
+        Repository::open(handle, &session.passphrase, |id| Ok(Cache::new(&session.cache_dir, id)))?;
+    Ok((repository, counting))
+}
+
+fn index(repository: &Repository) -> Result<Arc<LoadedIndex>, RepoError> {
+    SharedIndex::new(repository, std::collections::BTreeSet::new()).get()
+}
+
+fn zoned(clock: &dyn Clock) -> jiff::Zoned {
+    let now = clock.now();
+    let nanos = i32::try_from(now.nanos).unwrap_or_default();
+    let now = jiff::Timestamp::new(now.secs, nanos).unwrap_or_default();
+    now.to_zoned(jiff::tz::TimeZone::system())
+}
+
+/// The snapshot that the user named, of the regular ones or, by its id, a safety snapshot.
+fn choose(session: &Session, repository: &Repository, word: &str) -> Result<SnapshotInfo, AppError> {
+    let now = zoned(session.clock.as_ref());
+    let regular = Catalog::load(repository, SnapshotKind::Regular)?;
+    let entry = match select::choose(&regular, word, &now) {
+        Ok(entry) => entry.clone(),
+        Err(error) => {
+            let safety = Catalog::load(repository, SnapshotKind::Safety)?;
+            let by_id =
+                safety.entries().iter().find(|e| word.len() >= 8 && e.id.to_string().starts_with(word));
+            by_id.ok_or(error)?.clone()
+        }
+    };
+    Ok(SnapshotInfo { snapshot: repository.snapshot(&entry)?, id: entry.id })
+}
+
+/// Whether there is a repository.
+pub fn probe(location: &Location) -> Result<bool, AppError> {
+    match Repository::probe(remote(location).as_ref()) {
+        Ok(_) => Ok(true),
+        Err(RepoError::NoRepository { .. }) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Makes a repository.
+pub fn init(session: &Session, request: &InitRequest) -> Result<RepositoryId, AppError> {
+    let remote = remote(&session.repository);
+    let created = session.clock.now();
+    Ok(Repository::init(&remote, &session.passphrase, request.params, created, &request.label)?)
+}
+
+/// Takes a snapshot.
+pub fn backup(session: &Session, request: &BackupRequest) -> Result<BackupOutcome, AppError> {
+    let (repository, counting) = open(session)?;
+    let packer = PackerOptions { level: request.level, ..PackerOptions::new(session.threads) };
+    let request = ops_backup::Request {
+        root: request.root.clone(),
+        paths: request.paths.clone(),
+        selection: request.selection.clone(),
+        tags: request.tags.clone(),
+        reason: request.reason,
+        kind: SnapshotKind::Regular,
+        dry_run: request.dry_run,
+        rescan: request.rescan,
+        skip_if_unchanged: request.skip_if_unchanged,
+        verify: request.verify,
+        packer,
+    };
+    Ok(ops_backup::run(&repository, &counting, &request, &session.monitor, &session.clock)?)
+}
+
+/// Lists snapshots, oldest first.
+pub fn snapshots(session: &Session, safety: bool) -> Result<Vec<SnapshotInfo>, AppError> {
+    let (repository, _) = open(session)?;
+    let kind = if safety { SnapshotKind::Safety } else { SnapshotKind::Regular };
+    let mut found = Vec::new();
+    for entry in Catalog::load(&repository, kind)?.entries() {
+        match repository.snapshot(entry) {
+            Ok(snapshot) => found.push(SnapshotInfo { id: entry.id, snapshot }),
+            // One damaged record must not hide the others; `check` counts it.
+            Err(e) => session.monitor.warning(None, &e.to_string()),
+        }
+    }
+    Ok(found)
+}
+
+fn missing(path: &RepoPath) -> AppError {
+    AppError::Path { path: path.to_string(), what: "the snapshot has no such path" }
+}
+
+/// Calls `each` for every entry asked for.
+pub fn ls(
+    session: &Session,
+    request: &LsRequest,
+    each: &mut dyn FnMut(&Entry) -> std::io::Result<()>,
+) -> Result<SnapshotInfo, AppError> {
+    let (repository, _) = open(session)?;
+    let info = choose(session, &repository, &request.snapshot)?;
+    let loaded = index(&repository)?;
+    let blobs = BlobReader::new(&repository, &loaded.index);
+    let mut reader = ManifestReader::from(&blobs, info.snapshot.manifest, &request.path)?;
+    let first = reader.next_entry()?.filter(|e| e.path == request.path);
+    let first = first.ok_or_else(|| missing(&request.path))?;
+    if !first.is_dir() {
+        each(&first)?;
+        return Ok(info);
+    }
+    let depth = request.path.components().count() + 1;
+    while let Some(entry) = reader.next_entry()?.filter(|e| e.path.starts_with(&request.path)) {
+        if request.recursive || entry.path.components().count() == depth {
+            each(&entry)?;
+        }
+    }
+    Ok(info)
+}
+
+/// Writes one file's content.
+pub fn cat(session: &Session, snapshot: &str, path: &RepoPath, out: &mut dyn Write) -> Result<(), AppError> {
+    static ZEROS: [u8; 65_536] = [0; 65_536];
+    let (repository, _) = open(session)?;
+    let info = choose(session, &repository, snapshot)?;
+    let loaded = index(&repository)?;
+    let blobs = BlobReader::new(&repository, &loaded.index);
+    let entry = ManifestReader::find(&blobs, info.snapshot.manifest, path)?.ok_or_else(|| missing(path))?;
+    let what = "is not a regular file";
+    let content = entry.content().ok_or(AppError::Path { path: path.to_string(), what })?;
+    for slice in load_slices(content, &blobs)? {
+        match slice {
+            Slice::Hole { mut len } => {
+                while len > 0 {
+                    let n = usize::try_from(len).unwrap_or(ZEROS.len()).min(ZEROS.len());
+                    out.write_all(&ZEROS[..n])?;
+                    len -= n as u64;
+                }
+            }
+            Slice::Blob { id, offset, len } => {
+                let blob = blobs.blob(BlobKind::Data, &id)?;
+                let from = offset as usize;
+                let what = "a slice exceeds its blob";
+                let part = blob.get(from..from + len as usize).ok_or(RepoError::Manifest { what })?;
+                out.write_all(part)?;
+            }
+        }
+    }
+    Ok(out.flush()?)
+}
+
+/// Puts a snapshot back.
+pub fn restore(
+    session: &Session,
+    request: &RestoreRequest,
+) -> Result<(SnapshotInfo, RestoreOutcome), AppError> {
+    let (repository, _) = open(session)?;
+    let info = choose(session, &repository, &request.snapshot)?;
+    let target = request.target.clone().unwrap_or_else(|| staging(&request.state_dir, &info));
+    let request = ops_restore::Request {
+        id: info.id,
+        snapshot: info.snapshot.clone(),
+        target,
+        paths: request.paths.clone(),
+        dry_run: request.dry_run,
+        verify: request.verify,
+        owner: request.owner,
+        set_id: request.set_id,
+        devices: request.devices,
+        threads: session.threads,
+    };
+    let outcome = ops_restore::run(&repository, &request, &session.monitor, &session.clock)?;
+    Ok((info, outcome))
+}
+
+/// `.exuvia-restore/<snapshot>` beside the state dir.
+fn staging(state_dir: &std::path::Path, info: &SnapshotInfo) -> PathBuf {
+    state_dir.parent().unwrap_or(state_dir).join(".exuvia-restore").join(info.id.short())
+}
+
+/// Checks a repository.
+pub fn check(session: &Session, request: &CheckRequest) -> Result<CheckOutcome, AppError> {
+    let (repository, _) = open(session)?;
+    Ok(ops_check::run(&repository, request.read_data, session.threads, &session.monitor, &session.clock)?)
+}
+
+/// Sizes of a repository.
+pub fn stats(session: &Session) -> Result<StatsOutcome, AppError> {
+    let (repository, _) = open(session)?;
+    let loaded = index(&repository)?;
+    let index = &loaded.index;
+    let mut stats = StatsOutcome {
+        packs: index.packs().len() as u64,
+        pack_bytes: index.packs().iter().map(|p| p.size).sum(),
+        ..StatsOutcome::default()
+    };
+    for (_, place) in index.blobs() {
+        stats.blobs += 1;
+        stats.unique_bytes += u64::from(place.length);
+    }
+    for folder in [Folder::Keys, Folder::Index, Folder::Snapshots, Folder::Safety, Folder::Gc] {
+        stats.other_bytes += repository.list(folder)?.iter().map(|o| o.size).sum::<u64>();
+    }
+    for entry in Catalog::load(&repository, SnapshotKind::Regular)?.entries() {
+        let snapshot = repository.snapshot(entry)?;
+        stats.snapshots += 1;
+        stats.total_bytes += snapshot.stats.bytes;
+        let added = snapshot.stats.bytes_added_stored;
+        stats.growth.push((entry.id, snapshot.time, snapshot.stats.bytes, added));
+    }
+    Ok(stats)
+}
+
+/// Lists keys.
+pub fn key_list(session: &Session) -> Result<Vec<KeyInfo>, AppError> {
+    let (repository, _) = open(session)?;
+    Ok(repository.keys(&session.passphrase)?)
+}
+
+fn now(session: &Session) -> Timestamp {
+    session.clock.now()
+}
+
+/// Adds a key for a new passphrase.
+pub fn key_add(
+    session: &Session,
+    new: &Passphrase,
+    params: ScryptParams,
+    label: &str,
+) -> Result<KeyOutcome, AppError> {
+    let (repository, _) = open(session)?;
+    let id = repository.add_key(&session.passphrase, new, params, now(session), label)?;
+    Ok(KeyOutcome { id })
+}
+
+/// Removes a key by id or a unique beginning of it.
+pub fn key_remove(session: &Session, id: &str) -> Result<KeyOutcome, AppError> {
+    let (repository, _) = open(session)?;
+    Ok(KeyOutcome { id: repository.remove_key(&session.passphrase, id)? })
+}
+
+/// Replaces the key in use by one for a new passphrase.
+pub fn key_change(session: &Session, new: &Passphrase, params: ScryptParams) -> Result<KeyOutcome, AppError> {
+    let (repository, _) = open(session)?;
+    let id = repository.change_key(&session.passphrase, new, params, now(session))?;
+    Ok(KeyOutcome { id })
+}

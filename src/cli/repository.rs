@@ -1,0 +1,282 @@
+//! Which repository is meant, and the one that is used when none is.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER;
+use zeroize::Zeroizing;
+
+use super::error::{self, CliError, Situation};
+use super::global::{self, Context};
+use super::passphrase::{self, Obtained};
+use super::text;
+use crate::app::{self, AppError, InitRequest, Location, ScryptParams};
+use crate::model::ErrorClass;
+
+/// Random bytes of the key file of the embedded default.
+const KEY_BYTES: usize = 32;
+
+/// The local repository that needs no configuration, and the file of its generated key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Default {
+    pub(super) repository: PathBuf,
+    pub(super) key_file: PathBuf,
+}
+
+/// A repository as the user means it.
+pub(super) struct Place {
+    pub(super) location: Location,
+    /// It is the embedded default, whether named or not.
+    pub(super) default: Option<Default>,
+    /// Nobody named a repository.
+    pub(super) unconfigured: bool,
+}
+
+impl Place {
+    pub(super) fn of(ctx: &Context) -> Result<Self, CliError> {
+        let named = ctx.args.repo.clone().or_else(|| ctx.env.get("EXUVIA_REPO"));
+        let named = named.or_else(|| ctx.config.repository.clone());
+        let default = match (ctx.env.data_home(), ctx.env.config_home()) {
+            (Some(data), Some(config)) => Some(Default {
+                repository: global::absolute(&data.join("exuvia").join("repository"))?,
+                key_file: global::absolute(&config.join("exuvia").join("default.key"))?,
+            }),
+            _ => None,
+        };
+        match (named, default) {
+            (Some(named), default) => {
+                let path = local_path(&named)?;
+                let default = default.filter(|default| default.repository == path);
+                Ok(Self { location: Location::Local(path), default, unconfigured: false })
+            }
+            (None, Some(default)) => Ok(Self {
+                location: Location::Local(default.repository.clone()),
+                default: Some(default),
+                unconfigured: true,
+            }),
+            (None, None) => Err(global::no_home("--repo")),
+        }
+    }
+
+    fn path(&self) -> &Path {
+        let Location::Local(path) = &self.location;
+        path
+    }
+
+    /// What opens this repository.
+    pub(super) fn passphrase(&self, ctx: &Context) -> Result<Obtained, CliError> {
+        if let Some(obtained) = passphrase::configured(ctx)? {
+            return Ok(obtained);
+        }
+        if let Some(default) = self.default.as_ref().filter(|default| default.key_file.exists()) {
+            return default.key(ctx);
+        }
+        // Nobody is asked to type, or told to look for, what opens a repository that is not there.
+        if (self.default.is_some() || passphrase::can_ask()) && !self.exists()? {
+            let path = text::show(self.path());
+            let error = CliError::new(ErrorClass::NoRepository, format!("there is no repository at {path}"));
+            return Err(error::no_repository(error, self.unmade()));
+        }
+        if passphrase::can_ask() {
+            return passphrase::ask();
+        }
+        Err(match &self.default {
+            Some(default) => CliError::usage(format!(
+                "the key file of the default repository is missing: {}",
+                text::show(&default.key_file)
+            ))
+            .hint("put it back from where you keep a copy; without it or another key nothing can be restored")
+            .hint("another passphrase of the repository can be given with EXUVIA_PASSPHRASE_FILE"),
+            None => passphrase::missing(),
+        })
+    }
+
+    /// What the first key of a new repository is made from.
+    pub(super) fn first_passphrase(&self, ctx: &Context) -> Result<Obtained, CliError> {
+        if let Some(obtained) = passphrase::configured(ctx)? {
+            return Ok(obtained);
+        }
+        if self.default.is_none() && !passphrase::can_ask() {
+            return Err(passphrase::missing());
+        }
+        // Before a key file is made that would open nothing, or anybody types for nothing.
+        if self.exists()? {
+            let path = text::show(self.path());
+            return Err(CliError::failed(format!("there is a repository at {path} already")));
+        }
+        if let Some(default) = &self.default {
+            return default.new_key(ctx);
+        }
+        passphrase::ask_twice("Passphrase of the new repository")
+    }
+
+    /// It is what the first backup makes. A directory that is there without a repository in it may be a
+    /// disk that is not mounted, and is left alone.
+    pub(super) fn unmade(&self) -> bool {
+        let there = || fs::symlink_metadata(self.path()).map_err(|e| e.kind());
+        self.unconfigured && matches!(there(), Err(io::ErrorKind::NotFound))
+    }
+
+    /// Makes the embedded default if that is what is meant and it was never made.
+    pub(super) fn make_default(&self, ctx: &Context) -> Result<(), CliError> {
+        if !self.unmade() {
+            return Ok(());
+        }
+        let obtained = self.first_passphrase(ctx)?;
+        let params = default_params(&obtained);
+        let request = InitRequest { label: "default".to_owned(), params };
+        let session = ctx.quiet_session(self, &obtained)?;
+        if let Err(e) = app::init(&session, &request) {
+            // Another first backup may have been faster.
+            return if self.exists()? { Ok(()) } else { Err(self.explain(&e)) };
+        }
+        ctx.output.announce(&self.made(&obtained));
+        Ok(())
+    }
+
+    /// Tells where a new repository is, what opens it, and how to get everything back.
+    pub(super) fn made(&self, obtained: &Obtained) -> String {
+        let path = self.path();
+        let repo = text::shell_word(path.as_os_str());
+        let mut words = format!("made a repository: {}\n", text::show(path));
+        let key_file =
+            self.default.as_ref().map(|default| &default.key_file).filter(|_| obtained.default_key);
+        match key_file {
+            Some(key_file) => words.push_str(&format!(
+                "its key file: {}\nKeep a copy of the key file elsewhere too: without it nothing can be restored.\n\
+                 To restore: EXUVIA_PASSPHRASE_FILE={} exuvia --repo {repo} restore",
+                text::show(key_file),
+                text::shell_word(key_file.as_os_str()),
+            )),
+            None => words.push_str(&format!(
+                "Keep its passphrase: without it nothing can be restored.\n\
+                 To restore: exuvia --repo {repo} restore"
+            )),
+        }
+        words
+    }
+
+    fn exists(&self) -> Result<bool, CliError> {
+        app::probe(&self.location).map_err(|e| self.explain(&e))
+    }
+
+    fn explain(&self, e: &AppError) -> CliError {
+        let situation = Situation { unmade: self.unmade(), passphrase: String::new() };
+        error::explain(e, &situation).unwrap_or_else(|| CliError::failed(e.to_string()))
+    }
+}
+
+/// Generated keys need no stretching.
+pub(super) fn default_params(obtained: &Obtained) -> ScryptParams {
+    if obtained.default_key { ScryptParams::GENERATED } else { ScryptParams::PASSPHRASE }
+}
+
+/// The only place that tells remotes from paths.
+fn local_path(named: &OsStr) -> Result<PathBuf, CliError> {
+    if named.is_empty() {
+        return Err(CliError::usage("the repository's name is empty"));
+    }
+    if named.as_bytes().starts_with(b"rclone:") {
+        return Err(CliError::usage(format!(
+            "{}: this build stores repositories in local directories only",
+            text::printable(named.as_bytes())
+        ))
+        .hint("give a path; a remote that is mounted works as one"));
+    }
+    global::absolute(Path::new(named))
+}
+
+impl Default {
+    fn key(&self, ctx: &Context) -> Result<Obtained, CliError> {
+        let source = format!("the key file {}", text::show(&self.key_file));
+        let obtained = passphrase::from_file(ctx, &self.key_file, &source)?;
+        Ok(Obtained { default_key: true, ..obtained })
+    }
+
+    /// The key for a repository that is about to be made. A key that is there already may open older
+    /// copies of a repository, so it is used again and never overwritten.
+    fn new_key(&self, ctx: &Context) -> Result<Obtained, CliError> {
+        self.write_key().map_err(|e| {
+            CliError::failed(format!("cannot write the key file {}: {e}", text::show(&self.key_file)))
+        })?;
+        let obtained = self.key(ctx)?;
+        let bytes = obtained.passphrase.as_bytes();
+        if bytes.len() != 2 * KEY_BYTES || !bytes.iter().all(u8::is_ascii_hexdigit) {
+            return Err(CliError::failed(format!(
+                "{} is there already and is no generated key",
+                text::show(&self.key_file)
+            ))
+            .hint("move it away, or configure a repository and a passphrase of your own"));
+        }
+        Ok(obtained)
+    }
+
+    /// Leaves a whole key under the name, or nothing; one that is there stays.
+    fn write_key(&self) -> io::Result<()> {
+        let folder = self.key_file.parent().unwrap_or(Path::new("/"));
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let mut random = Zeroizing::new([0u8; KEY_BYTES + 8]);
+        getrandom::fill(random.as_mut()).map_err(io::Error::other)?;
+        let (key, nonce) = random.split_at(KEY_BYTES);
+        let mut text = Zeroizing::new(String::with_capacity(2 * KEY_BYTES + 1));
+        HEXLOWER.encode_append(key, &mut text);
+        text.push('\n');
+        let temporary = folder.join(format!(".default.key-{}", HEXLOWER.encode(nonce)));
+        write_new(&temporary, text.as_bytes())?;
+        let linked = fs::hard_link(&temporary, &self.key_file);
+        fs::remove_file(&temporary)?;
+        match linked {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            // Some file systems have no hard links. There the key is written in place; a crash within
+            // these few bytes leaves a file that `new_key` refuses.
+            Err(_) => match write_new(&self.key_file, text.as_bytes()) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+                other => other?,
+            },
+            Ok(()) => {}
+        }
+        File::open(folder)?.sync_all()
+    }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_key_file_is_private_and_written_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let default =
+            Default { repository: dir.path().join("r"), key_file: dir.path().join("c/exuvia/default.key") };
+        default.write_key().unwrap();
+        let key = fs::read(&default.key_file).unwrap();
+        assert_eq!(key.len(), 65);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&default.key_file), 0o600);
+        assert_eq!(mode(default.key_file.parent().unwrap()), 0o700);
+        default.write_key().unwrap();
+        assert_eq!(fs::read(&default.key_file).unwrap(), key);
+        assert_eq!(fs::read_dir(default.key_file.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn remotes_are_told_from_paths() {
+        assert_eq!(local_path("/a/b/".as_ref()).unwrap(), Path::new("/a/b"));
+        assert!(local_path("./rclone:x".as_ref()).unwrap().is_absolute());
+        assert_eq!(local_path("rclone:b2:x".as_ref()).unwrap_err().class, ErrorClass::Usage);
+        assert!(local_path("".as_ref()).is_err());
+    }
+}

@@ -1,0 +1,386 @@
+//! One attempt at a snapshot: sets the threads to work and publishes what they made.
+
+use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+
+use super::job::Job;
+use super::previous::{Previous, Source as PreviousSource};
+use super::reader::{self, Context};
+use super::sequence::Sequencer;
+use super::walk::{Describer, Walk, changed_databases};
+use super::{Error, Outcome, ProfileChoice, Request};
+use crate::chunk::Chunker;
+use crate::clock::Clock;
+use crate::fs::{self, Dir};
+use crate::gather::{IncludeSet, Profile, RuleOptions, Rules, TreeWalk, WalkOptions};
+use crate::model::{ObjectId, RepoPath, Snapshot, Stats, Timestamp};
+use crate::ops::cache_keys;
+use crate::remote::RequestCounts;
+use crate::repo::{
+    Baseline, BlobReader, Catalog, CatalogEntry, ManifestReader, Packer, Repository, SharedIndex,
+};
+use crate::report::{Monitor, Phase};
+
+/// How many of the newest records are looked at for one of the same directory, when the cache
+/// knows none.
+const LOOK_BACK: usize = 64;
+/// Batches that the walk may be ahead by.
+const BATCHES_AHEAD: usize = 8;
+
+/// The directory and what of it belongs to the snapshot.
+pub(super) struct Source {
+    root: PathBuf,
+    dir: Arc<Dir>,
+    dev: u64,
+    options: WalkOptions,
+    profile: Profile,
+    selection: Vec<String>,
+    paths: Vec<Vec<u8>>,
+    key: String,
+}
+
+impl Source {
+    pub(super) fn prepare(repository: &Repository, request: &Request) -> Result<Self, Error> {
+        let failed = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| Error::Root { path, source }
+        };
+        // Without links, so that SQLite and the walk see the same files.
+        let root = request.root.canonicalize().map_err(failed(&request.root))?;
+        let dir = Arc::new(Dir::open(&root).map_err(failed(&root))?);
+        let dev = dir.stat().map_err(failed(&root))?.dev;
+        let wrong = |e: &dyn std::fmt::Display| Error::Selection(e.to_string());
+        let selection = &request.selection;
+        let profile = match selection.profile {
+            ProfileChoice::None => Profile::None,
+            ProfileChoice::OpenClaw => Profile::OpenClaw,
+            ProfileChoice::Auto => Profile::detect_named(&dir, &root),
+        };
+        let rules = Rules::compile(&RuleOptions {
+            excludes: selection.exclude.clone(),
+            exclude_files: selection.exclude_files.clone(),
+            ignore_files: true,
+            profile,
+        })
+        .map_err(|e| wrong(&e))?;
+        let include = match selection.include.as_slice() {
+            [] => Vec::new(),
+            sets => IncludeSet::parse_list(&sets.join(",")).map_err(|e| wrong(&e))?,
+        };
+        let only =
+            request.paths.iter().map(|p| relative(&request.root, &root, p)).collect::<Result<_, _>>()?;
+        let own = [repository.remote().local_directory(), Some(repository.cache().directory().to_path_buf())];
+        let forbidden =
+            own.into_iter().flatten().filter_map(|p| fs::stat_path(&p).ok()).map(|s| s.identity());
+        let options = WalkOptions {
+            only,
+            include,
+            rules,
+            one_file_system: selection.one_file_system,
+            exclude_caches: selection.exclude_caches,
+            forbidden: forbidden.collect(),
+        };
+        let bytes = |p: &Path| p.as_os_str().as_bytes().to_vec();
+        let chosen: Vec<_> = request.paths.iter().map(|p| bytes(p)).collect();
+        let key = cache_keys::tree(&root, &chosen);
+        let paths = if chosen.is_empty() { vec![bytes(&root)] } else { chosen };
+        let words = words(request, profile);
+        Ok(Self { root, dir, dev, options, profile, selection: words, paths, key })
+    }
+}
+
+/// The options that differ from the defaults, in words.
+fn words(request: &Request, profile: Profile) -> Vec<String> {
+    let selection = &request.selection;
+    let mut words = vec![format!("profile={}", profile.name())];
+    words.extend(selection.include.iter().map(|s| format!("include={s}")));
+    words.extend(selection.exclude.iter().map(|p| format!("exclude={p}")));
+    words.extend(selection.exclude_files.iter().map(|p| format!("exclude-file={}", p.display())));
+    words.extend(selection.one_file_system.then(|| "one-file-system".to_string()));
+    words.extend(selection.exclude_caches.then(|| "exclude-caches".to_string()));
+    words
+}
+
+fn relative(given: &Path, root: &Path, path: &Path) -> Result<RepoPath, Error> {
+    let inside = path.strip_prefix(given).or_else(|_| path.strip_prefix(root));
+    let inside = inside
+        .map_err(|_| Error::Selection(format!("{} is not below {}", path.display(), root.display())))?;
+    RepoPath::new(inside.as_os_str().as_bytes().to_vec())
+        .map_err(|e| Error::Selection(format!("{}: {e}", path.display())))
+}
+
+/// How an attempt ended.
+pub(super) enum Done {
+    Finished(Box<Outcome>),
+    /// These packs are condemned now; some of them were counted on.
+    Condemned(BTreeSet<ObjectId>),
+}
+
+pub(super) struct Attempt<'a> {
+    pub(super) repository: &'a Repository,
+    pub(super) request: &'a Request,
+    pub(super) monitor: &'a Arc<dyn Monitor>,
+    pub(super) clock: &'a Arc<dyn Clock>,
+    pub(super) source: &'a Source,
+    pub(super) catalog: &'a Catalog,
+    pub(super) started: (Timestamp, Duration),
+}
+
+impl Attempt<'_> {
+    pub(super) fn run(&self, condemned: BTreeSet<ObjectId>) -> Result<Done, Error> {
+        let (source, request) = (self.source, self.request);
+        let index = SharedIndex::new(self.repository, condemned);
+        let baseline = self.repository.cache().baseline(&source.key).filter(|b| self.catalog.contains(&b.id));
+        let parent = match &baseline {
+            Some(baseline) => Some((baseline.id, baseline.snapshot.clone())),
+            None => self.find_parent()?.map(|(entry, snapshot)| (entry.id, snapshot)),
+        };
+        let context = Context {
+            repository: self.repository.clone(),
+            index: Arc::clone(&index),
+            chunker: Chunker::new(self.repository.sealer().keys.gear_table()),
+            clock: Arc::clone(self.clock),
+            monitor: Arc::clone(self.monitor),
+            root: source.root.clone(),
+            verify: request.verify,
+        };
+        let mut known = baseline.as_ref().map(|b| b.known.clone()).unwrap_or_default();
+        if !index.condemned().is_empty() {
+            let loaded = index.get()?;
+            known.retain(|id| !loaded.avoid.contains(id));
+        }
+        let packer = Packer::new(self.repository, request.packer, request.dry_run, Arc::clone(&index));
+        let mut sequencer = Sequencer::new(&context, packer, known, source.dev);
+        if let Some((_, snapshot)) = &parent {
+            sequencer.previous_databases =
+                snapshot.databases.iter().map(|d| (d.path.clone(), d.clone())).collect();
+        }
+        if !request.dry_run {
+            sequencer.baseline = self.repository.cache().write_baseline(&source.key).ok();
+        }
+        self.monitor.phase(Phase::Backup, parent.as_ref().map(|(_, s)| s.stats.bytes));
+        self.gather(&context, &mut sequencer, baseline, parent.as_ref().map(|(_, s)| s))?;
+        let manifest = sequencer.finish_manifest()?;
+        let unchanged = parent.as_ref().is_some_and(|(_, s)| s.manifest == manifest);
+        if unchanged && parent.as_ref().is_some_and(|(id, _)| self.cached(id)) {
+            // The cache holds this very manifest.
+            sequencer.baseline = None;
+        }
+        self.publish(sequencer, &index, parent, manifest, unchanged)
+    }
+
+    fn cached(&self, id: &ObjectId) -> bool {
+        self.repository.cache().baseline(&self.source.key).is_some_and(|b| b.id == *id)
+    }
+
+    /// The newest snapshot of the same directory on this machine.
+    fn find_parent(&self) -> Result<Option<(CatalogEntry, Snapshot)>, Error> {
+        let host = fs::hostname();
+        let root = self.source.root.as_os_str().as_bytes();
+        for entry in self.catalog.entries().iter().rev().take(LOOK_BACK) {
+            match self.repository.snapshot(entry) {
+                Ok(s) if s.host == host && s.root == root && s.paths == self.source.paths => {
+                    return Ok(Some((entry.clone(), s)));
+                }
+                Ok(_) => {}
+                Err(e) => {
+                    // A damaged record must not stop new backups; `check` names it too.
+                    self.monitor.warning(None, &format!("{e}; looking for an older snapshot"));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads the tree: databases first, then the walk.
+    fn gather(
+        &self,
+        context: &Context,
+        sequencer: &mut Sequencer<'_>,
+        baseline: Option<Baseline>,
+        parent: Option<&Snapshot>,
+    ) -> Result<(), Error> {
+        let source = self.source;
+        let loaded = match (&baseline, parent) {
+            (None, Some(_)) => Some(context.index.get()?),
+            _ => None,
+        };
+        let blobs = loaded.as_ref().map(|l| BlobReader::new(self.repository, &l.index));
+        let manifest = |blobs| match (blobs, parent) {
+            (Some(blobs), Some(parent)) => {
+                PreviousSource::Repository(Box::new(ManifestReader::new(blobs, parent.manifest)))
+            }
+            _ => PreviousSource::None,
+        };
+        let mut databases = self.databases(context, sequencer);
+        if !databases.is_empty() {
+            let previous = match self.repository.cache().baseline(&source.key) {
+                Some(again) if baseline.is_some() => PreviousSource::Cache(Box::new(again)),
+                _ => manifest(blobs.as_ref()),
+            };
+            let mut previous = Previous::new(previous);
+            for job in &mut databases {
+                let entry = previous.take(&job.path);
+                job.previous = entry.and_then(|e| e.content().cloned()).map(Arc::new);
+            }
+        }
+        let (jobs, work) = bounded::<Job>(self.request.packer.threads);
+        let (batches, walked) = bounded(BATCHES_AHEAD);
+        std::thread::scope(|scope| {
+            for _ in 0..self.request.packer.threads {
+                let work = work.clone();
+                scope.spawn(move || reader::run(context, &work));
+            }
+            drop(work);
+            self.databases_first(scope, &jobs, databases, sequencer)?;
+            let mut tree = TreeWalk::of(Arc::clone(&source.dir), source.options.clone())
+                .map_err(|e| Error::Root { path: source.root.clone(), source: e })?;
+            let previous = match baseline {
+                Some(baseline) => PreviousSource::Cache(Box::new(baseline)),
+                None => manifest(blobs.as_ref()),
+            };
+            let walk = Walk {
+                context,
+                previous: Previous::new(previous),
+                describer: Describer::new(),
+                rescan: self.request.rescan,
+                captured: Arc::new(sequencer.early_paths()),
+                root_dev: source.dev,
+                batches,
+                jobs,
+                links: std::collections::HashSet::new(),
+                items: Vec::new(),
+                files: Vec::new(),
+                bytes: 0,
+            };
+            scope.spawn(move || walk.run(&mut tree));
+            let result = sequencer.batches(&walked);
+            // The walk and the readers end when nobody takes what they send.
+            drop(walked);
+            result
+        })
+    }
+
+    fn databases(&self, context: &Context, sequencer: &Sequencer<'_>) -> Vec<super::job::FileJob> {
+        let source = self.source;
+        if !source.options.only.is_empty() || !source.options.include.is_empty() {
+            // A part of the tree: the walk finds what belongs to it.
+            return Vec::new();
+        }
+        let known = sequencer.previous_databases.keys().cloned();
+        let hints = source.profile.databases(&source.dir);
+        changed_databases(context, &source.dir, known.chain(hints), self.request.rescan)
+    }
+
+    /// Captures databases before anything else is read: other files are written after, and refer
+    /// to, what is in them.
+    fn databases_first<'scope>(
+        &self,
+        scope: &'scope std::thread::Scope<'scope, '_>,
+        jobs: &crossbeam_channel::Sender<Job>,
+        databases: Vec<super::job::FileJob>,
+        sequencer: &mut Sequencer<'_>,
+    ) -> Result<(), Error> {
+        let (mut paths, mut work) = (Vec::new(), Vec::new());
+        for job in databases {
+            let (out, groups) = bounded(2);
+            paths.push((job.path.clone(), groups));
+            work.push(Job { files: vec![job], out });
+        }
+        let jobs = jobs.clone();
+        scope.spawn(move || {
+            for job in work {
+                if jobs.send(job).is_err() {
+                    break;
+                }
+            }
+        });
+        for (path, groups) in paths {
+            sequencer.early(path, &groups)?;
+        }
+        Ok(())
+    }
+
+    fn publish(
+        &self,
+        mut sequencer: Sequencer<'_>,
+        index: &SharedIndex,
+        parent: Option<(ObjectId, Snapshot)>,
+        manifest: crate::model::ManifestRef,
+        unchanged: bool,
+    ) -> Result<Done, Error> {
+        self.monitor.phase(Phase::Publish, None);
+        let cache = self.repository.cache();
+        let published = sequencer.packer.publish()?;
+        let stats = Stats {
+            bytes_added_raw: published.raw,
+            bytes_added_stored: published.stored,
+            duration_ms: u64::try_from(self.clock.monotonic().saturating_sub(self.started.1).as_millis())
+                .unwrap_or(u64::MAX),
+            ..sequencer.stats
+        };
+        let mut databases = std::mem::take(&mut sequencer.databases);
+        databases.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut snapshot = Snapshot {
+            time: self.started.0,
+            kind: self.request.kind,
+            reason: self.request.reason,
+            host: fs::hostname(),
+            user: fs::user_name(),
+            program: concat!("exuvia ", env!("CARGO_PKG_VERSION")).to_string(),
+            writer: crate::model::WriterId([0; 16]),
+            sequence: 0,
+            parent: parent.map(|(id, _)| id),
+            root: self.source.root.as_os_str().as_bytes().to_vec(),
+            paths: self.source.paths.clone(),
+            selection: self.source.selection.clone(),
+            tags: sorted(&self.request.tags),
+            manifest,
+            complete: sequencer.errors.is_empty(),
+            errors: sequencer.errors.iter().take(crate::format::limits::SNAPSHOT_ERRORS).cloned().collect(),
+            error_count: sequencer.errors.len() as u64,
+            databases,
+            stats,
+        };
+        let mut outcome = Outcome {
+            id: None,
+            snapshot: snapshot.clone(),
+            unchanged,
+            errors: std::mem::take(&mut sequencer.errors),
+            excluded: sequencer.excluded(),
+            requests: RequestCounts::default(),
+        };
+        if self.request.dry_run || (self.request.skip_if_unchanged && unchanged && outcome.errors.is_empty())
+        {
+            return Ok(Done::Finished(Box::new(outcome)));
+        }
+        let condemned = self.repository.condemned()?;
+        if !condemned.is_subset(index.condemned()) {
+            return Ok(Done::Condemned(condemned));
+        }
+        snapshot.writer = cache.writer()?;
+        snapshot.sequence = cache.sequence().saturating_add(1);
+        let entry = self.repository.publish_snapshot(&snapshot)?;
+        outcome.id = Some(entry.id);
+        let cached = cache
+            .note_sequence(snapshot.sequence)
+            .and_then(|()| sequencer.keep_in_cache(&entry.id, &snapshot));
+        if let Err(error) = cached {
+            self.monitor.warning(None, &format!("{error}; the next backup will take longer"));
+        }
+        outcome.snapshot = snapshot;
+        Ok(Done::Finished(Box::new(outcome)))
+    }
+}
+
+fn sorted(tags: &[String]) -> Vec<String> {
+    let mut tags = tags.to_vec();
+    tags.sort();
+    tags.dedup();
+    tags
+}

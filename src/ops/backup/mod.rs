@@ -1,0 +1,160 @@
+//! `backup`: an incremental snapshot of a directory.
+
+mod attempt;
+mod database;
+mod job;
+mod pages;
+mod previous;
+mod reader;
+mod sequence;
+mod walk;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use self::attempt::{Attempt, Done, Source};
+use crate::clock::Clock;
+use crate::format::marker_v1::Operation;
+use crate::model::{Classify, ErrorClass, FileError, ObjectId, Reason, Snapshot, SnapshotKind};
+use crate::remote::{Counting, RequestCounts};
+use crate::repo::{Catalog, PackerOptions, RepoError, Repository};
+use crate::report::Monitor;
+
+/// Whether the application's own rules of what to leave out apply.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ProfileChoice {
+    /// Those of the application that is recognised in the directory, if any.
+    #[default]
+    Auto,
+    /// No rules.
+    None,
+    /// OpenClaw's.
+    OpenClaw,
+}
+
+/// What belongs to a snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Names of include sets; everything when empty.
+    pub include: Vec<String>,
+    /// Patterns in gitignore syntax, anchored at the root.
+    pub exclude: Vec<String>,
+    /// Files of such patterns.
+    pub exclude_files: Vec<PathBuf>,
+    /// The application's rules.
+    pub profile: ProfileChoice,
+    /// Stay on the file system of the root.
+    pub one_file_system: bool,
+    /// Leave out what directories marked with a `CACHEDIR.TAG` hold.
+    pub exclude_caches: bool,
+}
+
+/// What a backup did.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The snapshot's id; `None` for a dry run and when it was skipped because nothing differed.
+    pub id: Option<ObjectId>,
+    /// Its record (for a dry run: what it would have been).
+    pub snapshot: Snapshot,
+    /// The root is the same as the parent's: nothing differs.
+    pub unchanged: bool,
+    /// All source files that could not be read.
+    pub errors: Vec<FileError>,
+    /// Names left out by rules; a directory counts once.
+    pub excluded: u64,
+    /// Requests made to the remote.
+    pub requests: RequestCounts,
+}
+
+/// Why there is no snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The root cannot be read at all.
+    #[error("cannot read {path}: {source}")]
+    Root {
+        /// The root.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A pattern, set or path that makes no sense.
+    #[error("{0}")]
+    Selection(String),
+    /// The user asked to stop.
+    #[error("interrupted; what was stored so far is used by the next backup")]
+    Interrupted,
+    /// Packs that the backup relied on were condemned again and again while it ran.
+    #[error("a prune on another machine keeps condemning packs; try again when it is done")]
+    Condemned,
+    /// The repository failed.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+}
+
+impl Classify for Error {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::Root { .. } | Self::Condemned => ErrorClass::Failed,
+            Self::Selection(_) => ErrorClass::Usage,
+            Self::Interrupted => ErrorClass::Interrupted,
+            Self::Repo(e) => e.class(),
+        }
+    }
+}
+
+/// What to do.
+pub struct Request {
+    /// The directory; entries are relative to it.
+    pub root: PathBuf,
+    /// Only these files and directories, absolute; all when empty.
+    pub paths: Vec<PathBuf>,
+    /// What belongs to the snapshot.
+    pub selection: Selection,
+    /// Labels.
+    pub tags: Vec<String>,
+    /// Why.
+    pub reason: Reason,
+    /// Regular or safety.
+    pub kind: SnapshotKind,
+    /// Store nothing.
+    pub dry_run: bool,
+    /// Trust no recorded metadata.
+    pub rescan: bool,
+    /// Make no snapshot when nothing differs.
+    pub skip_if_unchanged: bool,
+    /// Check every captured database thoroughly.
+    pub verify: bool,
+    /// How to pack.
+    pub packer: PackerOptions,
+}
+
+/// Gives up after so many prunes that condemned packs under a running backup.
+const ATTEMPTS: usize = 3;
+
+/// Takes a snapshot. `counting` is the remote of `repository`, for the outcome's request counts.
+pub fn run(
+    repository: &Repository,
+    counting: &Counting,
+    request: &Request,
+    monitor: &Arc<dyn Monitor>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Outcome, Error> {
+    repository.require(Operation::Write)?;
+    let started = (clock.now(), clock.monotonic());
+    let source = Source::prepare(repository, request)?;
+    let catalog = Catalog::load(repository, SnapshotKind::Regular)?;
+    let mut condemned = repository.condemned()?;
+    for _ in 0..ATTEMPTS {
+        let attempt =
+            Attempt { repository, request, monitor, clock, source: &source, catalog: &catalog, started };
+        match attempt.run(condemned)? {
+            Done::Finished(mut outcome) => {
+                outcome.requests = counting.counts();
+                return Ok(*outcome);
+            }
+            Done::Condemned(now) => condemned = now,
+        }
+    }
+    Err(Error::Condemned)
+}

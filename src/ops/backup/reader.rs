@@ -1,0 +1,426 @@
+//! Reading files: cutting, hashing, and finding what the previous snapshot has already.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::job::{FileDone, FileJob, Group, Job, Piece, ReadFile};
+use crate::chunk::{Chunker, MAX_CHUNK, MIN_CHUNK};
+use crate::clock::Clock;
+use crate::crypto::ContentHasher;
+use crate::fs::{self, Stat};
+use crate::gather::sqlite;
+use crate::model::{BlobId, BlobKind, Capture, Content, ContentHash, Slice};
+use crate::repo::{BlobReader, Repository, SharedIndex, load_slices};
+use crate::report::Monitor;
+
+/// A group is handed on when it holds this many bytes.
+const GROUP: usize = 1 << 20;
+/// One read.
+const READ: usize = 256 << 10;
+/// Blocks of content hashes of ordinary files.
+const BLOCK_LOG2: u8 = 16;
+/// Smaller files are stored anew when they grow: a slice more costs more than it saves.
+const MIN_GROWN: u64 = 16 << 10;
+/// Trailing slices shorter than a small file are cut anew when there are this many.
+const MAX_TAILS: usize = 16;
+/// A file that is being changed while it is read is read again so often, when it is small enough to
+/// be held: a torn read of a configuration file is worth a second look.
+const RETRIES: u32 = 2;
+/// Linux's clock for file times advances in ticks of up to 10 ms: a file that changed this short a
+/// time ago may change again without a visible sign.
+const TICK: Duration = Duration::from_millis(20);
+/// The same for file systems that keep whole or even seconds only (HFS+, FAT).
+const COARSE_TICK: Duration = Duration::from_secs(2);
+/// Files of the current tick are waited for so often per reader, then marked instead.
+const MAX_WAITS: u32 = 8;
+
+/// What all readers share.
+pub(super) struct Context {
+    pub(super) repository: Repository,
+    pub(super) index: Arc<SharedIndex>,
+    pub(super) chunker: Chunker,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) monitor: Arc<dyn Monitor>,
+    /// The walked directory, without links.
+    pub(super) root: PathBuf,
+    /// Check every captured database thoroughly.
+    pub(super) verify: bool,
+}
+
+/// The receiving side is gone: the backup ended early.
+pub(super) struct Stop;
+
+/// Why reading a file ended early.
+pub(super) enum ReadError {
+    Stop,
+    Io(io::Error),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<Stop> for ReadError {
+    fn from(_: Stop) -> Self {
+        Self::Stop
+    }
+}
+
+/// Takes jobs until there are no more.
+pub(super) fn run(context: &Context, jobs: &Receiver<Job>) {
+    let mut waits = MAX_WAITS;
+    for Job { files, out } in jobs {
+        let mut reader = Reader::new(context, out, waits);
+        let done = files.iter().try_for_each(|file| reader.file(file)).and_then(|()| reader.flush());
+        waits = reader.waits;
+        if done.is_err() || context.monitor.cancelled() {
+            break;
+        }
+    }
+}
+
+/// Reads files one after the other into groups of pieces.
+pub(super) struct Reader<'a> {
+    pub(super) context: &'a Context,
+    out: Sender<Group>,
+    group: Group,
+    /// First byte of the buffer that belongs to no piece yet.
+    start: usize,
+    sent: u64,
+    pub(super) waits: u32,
+}
+
+/// A position to go back to.
+struct Mark {
+    sent: u64,
+    pieces: usize,
+    start: usize,
+}
+
+/// Content of a file as read.
+struct ReadContent {
+    slices: Vec<Slice>,
+    size: u64,
+    hash: Option<ContentHash>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(context: &'a Context, out: Sender<Group>, waits: u32) -> Self {
+        Self { context, out, group: Group::default(), start: 0, sent: 0, waits }
+    }
+
+    /// Reads one file; whatever becomes of it is a piece.
+    pub(super) fn file(&mut self, job: &FileJob) -> Result<(), Stop> {
+        // What an earlier file left behind when it could not be read to its end.
+        self.group.buffer.truncate(self.start);
+        let done = match self.read(job) {
+            Ok(file) => FileDone::Read(Box::new(file)),
+            Err(ReadError::Stop) => return Err(Stop),
+            Err(ReadError::Io(e)) if e.kind() == io::ErrorKind::NotFound => FileDone::Vanished,
+            Err(ReadError::Io(e)) => FileDone::Failed(e.to_string()),
+        };
+        self.group.pieces.push(Piece::Done(done));
+        if self.group.buffer.len() >= GROUP { self.flush() } else { Ok(()) }
+    }
+
+    fn read(&mut self, job: &FileJob) -> Result<ReadFile, ReadError> {
+        let name = job.path.name();
+        let mut attempt = 0;
+        loop {
+            let (mut file, mut stat) = job.parent.open_regular(name)?;
+            if let Some(wait) = self.wait_for(&stat) {
+                // The clock's current tick ends soon: what is read after it can be trusted.
+                self.waits -= 1;
+                std::thread::sleep(wait);
+                stat = fs::stat_file(&file)?;
+            }
+            let unsettled = is_unsettled(self.context.clock.as_ref(), &stat);
+            let mut head = [0; 16];
+            let head_len = file.read_at(&mut head, 0)?;
+            if sqlite::is_sqlite(&head[..head_len]) {
+                // Closing any handle of a database drops the locks that this process has on it, so
+                // it happens before SQLite opens it.
+                drop(file);
+                return self.database(job, &stat);
+            }
+            let mark = self.mark();
+            let xattrs = fs::read_xattrs(&file)?;
+            let content = self.content(&mut file, &stat, job.previous.as_deref())?;
+            let after = fs::stat_file(&file)?;
+            let (mut notes, mut torn) = (Vec::new(), false);
+            if content.size < stat.size {
+                notes.push(format!("shrank from {} to {} bytes while it was read", stat.size, content.size));
+                torn = true;
+            } else if after.size == stat.size && (after.mtime, after.ctime) != (stat.mtime, stat.ctime) {
+                torn = true;
+                notes.push("changed while it was read".into());
+            }
+            // One that only grew is whole up to the size it had, and shows as changed next time.
+            if torn && attempt < RETRIES && self.rewind(&mark) {
+                attempt += 1;
+                continue;
+            }
+            return Ok(ReadFile {
+                stat,
+                xattrs,
+                size: content.size,
+                bytes_read: content.size,
+                slices: content.slices,
+                hash: content.hash,
+                capture: Capture::Plain,
+                unsettled: unsettled || torn,
+                database: None,
+                notes,
+                warnings: Vec::new(),
+            });
+        }
+    }
+
+    /// Reads a file as plain bytes although it is a database.
+    pub(super) fn raw(&mut self, job: &FileJob) -> Result<ReadFile, ReadError> {
+        let (mut file, stat) = job.parent.open_regular(job.path.name())?;
+        let xattrs = fs::read_xattrs(&file)?;
+        let content = self.content(&mut file, &stat, None)?;
+        Ok(ReadFile {
+            stat,
+            xattrs,
+            size: content.size,
+            bytes_read: content.size,
+            slices: content.slices,
+            hash: content.hash,
+            capture: Capture::RawSqlite,
+            unsettled: true,
+            database: None,
+            notes: Vec::new(),
+            warnings: Vec::new(),
+        })
+    }
+
+    fn wait_for(&self, stat: &Stat) -> Option<Duration> {
+        let age = self.context.clock.now().nanos_since(stat.ctime);
+        let left = i128::try_from(TICK.as_nanos()).ok()? - age;
+        let soon = self.waits > 0 && age >= 0 && left > 0;
+        soon.then(|| Duration::from_nanos(u64::try_from(left).unwrap_or_default()))
+    }
+
+    fn content(
+        &mut self,
+        file: &mut File,
+        stat: &Stat,
+        previous: Option<&Content>,
+    ) -> Result<ReadContent, ReadError> {
+        let keys = &self.context.repository.sealer().keys;
+        let mut slices = Vec::new();
+        let mut hasher = (stat.size > MIN_CHUNK as u64 || previous.is_some())
+            .then(|| ContentHasher::new(keys, BLOCK_LOG2));
+        let mut size = 0;
+        if stat.may_have_holes() {
+            for range in fs::data_ranges(file, stat.size)? {
+                self.hole(range.start - size, &mut slices, hasher.as_mut());
+                file.seek(SeekFrom::Start(range.start))?;
+                size =
+                    range.start + self.chunks(file, range.end - range.start, &mut slices, hasher.as_mut())?;
+                if size < range.end {
+                    break;
+                }
+            }
+            // A file that shrank meanwhile has no hole at its end.
+            if fs::stat_file(file)?.size >= stat.size {
+                self.hole(stat.size - size, &mut slices, hasher.as_mut());
+                size = stat.size;
+            }
+        } else {
+            let mut left = stat.size;
+            let kept = self.kept_slices(stat, previous);
+            let same = self.same_prefix(file, &mut left, &kept, &mut slices, hasher.as_mut())?;
+            size = same + self.chunks(file, left, &mut slices, hasher.as_mut())?;
+        }
+        let hash = match hasher {
+            Some(hasher) if slices.len() > 1 => {
+                Some(ContentHash { block_log2: BLOCK_LOG2, hash: hasher.finish() })
+            }
+            _ => None,
+        };
+        Ok(ReadContent { slices, size, hash })
+    }
+
+    fn hole(&self, len: u64, slices: &mut Vec<Slice>, hasher: Option<&mut ContentHasher<'_>>) {
+        if len > 0 {
+            slices.push(Slice::Hole { len });
+            if let Some(hasher) = hasher {
+                hasher.update_zeros(len);
+            }
+        }
+    }
+
+    /// The slices of the previous version that may be kept: `format-spec/` section 14.3.
+    fn kept_slices(&self, stat: &Stat, previous: Option<&Content>) -> Vec<Slice> {
+        let Some(previous) = previous.filter(|p| stat.size >= MIN_GROWN && p.capture == Capture::Plain)
+        else {
+            return Vec::new();
+        };
+        let load = || {
+            let loaded = self.context.index.get().ok()?;
+            let blobs = BlobReader::new(&self.context.repository, &loaded.index);
+            let mut slices = load_slices(previous, &blobs).ok()?;
+            let usable = slices
+                .iter()
+                .take_while(|s| matches!(s, Slice::Blob { id, .. } if !loaded.avoid.contains(id)));
+            let usable = usable.count();
+            slices.truncate(usable);
+            Some(slices)
+        };
+        // A manifest that cannot be read costs the saving, not the backup.
+        let mut slices: Vec<Slice> = load().unwrap_or_default();
+        let tails = slices.iter().rev().take_while(|s| s.len() < MIN_CHUNK as u64).count();
+        if tails >= MAX_TAILS {
+            slices.truncate(slices.len() - tails);
+        }
+        slices
+    }
+
+    /// Compares the beginning of the file with slices of its previous version; returns how many
+    /// bytes are the same. What was read beyond them stays in the buffer.
+    fn same_prefix(
+        &mut self,
+        file: &mut File,
+        left: &mut u64,
+        kept: &[Slice],
+        slices: &mut Vec<Slice>,
+        mut hasher: Option<&mut ContentHasher<'_>>,
+    ) -> Result<u64, ReadError> {
+        let mut same = 0;
+        for slice in kept {
+            let Slice::Blob { id, len, .. } = *slice else { break };
+            let len = len as usize;
+            self.fill(file, len, left)?;
+            let Some(bytes) = self.group.buffer.get(self.start..self.start + len) else { break };
+            // Equal only when the slice is its whole blob, which is what makes it a prefix check.
+            if self.context.repository.sealer().keys.blob_id(BlobKind::Data, bytes) != id {
+                break;
+            }
+            if let Some(hasher) = hasher.as_deref_mut() {
+                hasher.update(bytes);
+            }
+            slices.push(*slice);
+            same += len as u64;
+            self.start += len;
+            self.hand_on()?;
+        }
+        Ok(same)
+    }
+
+    /// Cuts the next `left` bytes, and what the buffer holds before them, into chunks; returns
+    /// their number of bytes.
+    fn chunks(
+        &mut self,
+        file: &mut File,
+        mut left: u64,
+        slices: &mut Vec<Slice>,
+        mut hasher: Option<&mut ContentHasher<'_>>,
+    ) -> Result<u64, ReadError> {
+        let mut total = 0;
+        loop {
+            self.fill(file, MAX_CHUNK, &mut left)?;
+            let bytes = &self.group.buffer[self.start..];
+            if bytes.is_empty() {
+                return Ok(total);
+            }
+            let len = self.context.chunker.cut(bytes, left == 0).unwrap_or(bytes.len());
+            let bytes = &bytes[..len];
+            if let Some(hasher) = hasher.as_deref_mut() {
+                hasher.update(bytes);
+            }
+            let id = self.context.repository.sealer().keys.blob_id(BlobKind::Data, bytes);
+            let len32 = u32::try_from(len).map_err(io::Error::other)?;
+            slices.push(Slice::Blob { id, offset: 0, len: len32 });
+            total += len as u64;
+            self.emit(id, len)?;
+        }
+    }
+
+    /// Reads until the buffer holds `want` bytes that belong to no piece yet, or nothing is left.
+    fn fill(&mut self, file: &mut File, want: usize, left: &mut u64) -> io::Result<()> {
+        let buffer = &mut self.group.buffer;
+        while buffer.len() - self.start < want && *left > 0 {
+            let at = buffer.len();
+            let n = usize::try_from(*left).unwrap_or(READ).min(READ);
+            buffer.resize(at + n, 0);
+            let got = match file.read(&mut buffer[at..]) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => 0,
+                Err(e) => {
+                    buffer.truncate(at);
+                    return Err(e);
+                }
+                Ok(0) => {
+                    *left = 0;
+                    0
+                }
+                Ok(got) => got,
+            };
+            buffer.truncate(at + got);
+            *left -= got as u64;
+        }
+        Ok(())
+    }
+
+    fn emit(&mut self, id: BlobId, len: usize) -> Result<(), Stop> {
+        self.group.pieces.push(Piece::Chunk { id, range: self.start..self.start + len });
+        self.start += len;
+        self.hand_on()
+    }
+
+    /// Stores a blob that was not read into the buffer.
+    pub(super) fn emit_bytes(&mut self, bytes: &[u8]) -> Result<BlobId, Stop> {
+        let id = self.context.repository.sealer().keys.blob_id(BlobKind::Data, bytes);
+        self.start = self.group.buffer.len();
+        self.group.buffer.extend_from_slice(bytes);
+        self.emit(id, bytes.len())?;
+        Ok(id)
+    }
+
+    fn hand_on(&mut self) -> Result<(), Stop> {
+        if self.start >= GROUP { self.flush() } else { Ok(()) }
+    }
+
+    /// Hands on what is complete; bytes that belong to no piece yet stay.
+    pub(super) fn flush(&mut self) -> Result<(), Stop> {
+        let mut rest = Vec::with_capacity(GROUP + READ);
+        rest.extend_from_slice(&self.group.buffer[self.start..]);
+        let group = std::mem::replace(&mut self.group, Group { buffer: rest, pieces: Vec::new() });
+        self.start = 0;
+        self.sent += 1;
+        self.out.send(group).map_err(|_| Stop)
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { sent: self.sent, pieces: self.group.pieces.len(), start: self.start }
+    }
+
+    /// Goes back, unless something was handed on since.
+    fn rewind(&mut self, mark: &Mark) -> bool {
+        if self.sent != mark.sent {
+            return false;
+        }
+        self.group.pieces.truncate(mark.pieces);
+        self.group.buffer.truncate(mark.start);
+        self.start = mark.start;
+        true
+    }
+}
+
+/// True when the file changed so short a time before it is read that another change could leave the
+/// same times.
+pub(super) fn is_unsettled(clock: &dyn Clock, stat: &Stat) -> bool {
+    let coarse = stat.ctime.nanos == 0 && stat.mtime.nanos == 0;
+    let tick = if coarse { COARSE_TICK } else { TICK };
+    clock.now().nanos_since(stat.ctime) < i128::try_from(tick.as_nanos()).unwrap_or(i128::MAX)
+}

@@ -1,0 +1,389 @@
+//! `check`: whether a repository is what it should be.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::clock::Clock;
+use crate::crypto::{self, ObjectKey, ObjectKind};
+use crate::format::limits;
+use crate::format::marker_v1::Operation;
+use crate::format::pack_v1;
+use crate::format::sealed_v1::Sealer;
+use crate::model::{BlobId, BlobKind, Content, ObjectId, Slice, Snapshot, SnapshotKind};
+use crate::repo::{
+    BlobPlace, BlobReader, Catalog, Folder, Index, ManifestReader, ObjectInfo, PackSummary, RepoError,
+    Repository, load_slices, pack_name, parse_name,
+};
+use crate::report::{Monitor, Phase};
+
+/// How much data to read.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub enum ReadData {
+    /// Structure only.
+    #[default]
+    No,
+    /// Every byte of every pack.
+    All,
+    /// About this percentage of the packs, chosen at random.
+    Percent(f64),
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The object.
+    pub object: String,
+    /// What is wrong.
+    pub message: String,
+    /// Paths that it hurts, as `<snapshot>:<path>`; at most 100.
+    pub paths: Vec<String>,
+    /// How many paths it hurts in all.
+    pub path_count: u64,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// Damage.
+    pub problems: Vec<Problem>,
+    /// Things that are odd but harmless, such as packs that no index lists.
+    pub notes: Vec<String>,
+    /// Snapshots checked, safety snapshots included.
+    pub snapshots: u64,
+    /// Packs known.
+    pub packs: u64,
+    /// Packs whose every byte was read.
+    pub packs_read: u64,
+    /// Blobs known.
+    pub blobs: u64,
+    /// Bytes of packs read.
+    pub bytes_read: u64,
+    /// Wall time in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// Most paths named for one problem.
+const MAX_PATHS: usize = 100;
+
+/// Checks a repository.
+pub fn run(
+    repository: &Repository,
+    read_data: ReadData,
+    threads: usize,
+    monitor: &Arc<dyn Monitor>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Outcome, RepoError> {
+    repository.require(Operation::Check)?;
+    let started = clock.monotonic();
+    monitor.phase(Phase::Check, None);
+    let mut check =
+        Check { repository, monitor: monitor.as_ref(), outcome: Outcome::default(), bad: Bad::default() };
+    let index = check.index()?;
+    check.packs(&index)?;
+    check.keys_and_gc()?;
+    check.strangers()?;
+    match read_data {
+        ReadData::No => {}
+        ReadData::All => check.read(&index, 100.0, threads)?,
+        ReadData::Percent(percent) => check.read(&index, percent, threads)?,
+    }
+    check.snapshots(&index)?;
+    check.conclude();
+    let taken = clock.monotonic().saturating_sub(started);
+    check.outcome.duration_ms = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
+    Ok(check.outcome)
+}
+
+/// What is known to be damaged.
+#[derive(Default)]
+struct Bad {
+    /// Packs with at least one fault: name, message, paths hurt.
+    packs: BTreeMap<u32, Problem>,
+    /// Blobs that cannot be had, with their pack.
+    blobs: HashMap<BlobId, u32>,
+}
+
+struct Check<'a> {
+    repository: &'a Repository,
+    monitor: &'a dyn Monitor,
+    outcome: Outcome,
+    bad: Bad,
+}
+
+fn problem(object: &str, message: impl std::fmt::Display) -> Problem {
+    Problem { object: object.into(), message: message.to_string(), paths: Vec::new(), path_count: 0 }
+}
+
+impl Check<'_> {
+    /// Loads what can be loaded of the index.
+    fn index(&mut self) -> Result<Index, RepoError> {
+        let mut index = Index::default();
+        let none = BTreeSet::new();
+        for object in self.repository.list(Folder::Index)? {
+            if let Err(e) = index.add_object(self.repository, &object, &none) {
+                self.outcome.problems.push(problem(&object.name, e));
+            }
+        }
+        self.outcome.packs = index.packs().len() as u64;
+        self.outcome.blobs = index.blobs().count() as u64;
+        Ok(index)
+    }
+
+    /// Compares the packs that are there with those that the index lists.
+    fn packs(&mut self, index: &Index) -> Result<(), RepoError> {
+        let listed: HashMap<ObjectId, u64> =
+            self.repository.list(Folder::Packs)?.into_iter().map(|o| (o.id, o.size)).collect();
+        for (number, pack) in (0u32..).zip(index.packs()) {
+            let message = match listed.get(&pack.id) {
+                Some(&size) if size == pack.size => continue,
+                Some(size) => format!("has {size} bytes where the index says {}", pack.size),
+                None => "is missing".to_string(),
+            };
+            self.bad.packs.insert(number, problem(&pack_name(&pack.id), message));
+            let lost = index.blobs().filter(|(_, place)| place.pack == number);
+            self.bad.blobs.extend(lost.map(|(id, _)| (*id, number)));
+        }
+        for id in listed.keys().filter(|id| !index.contains_pack(id)) {
+            self.outcome.notes.push(format!(
+                "{} is in no index: left by an interrupted backup, or its index is damaged",
+                pack_name(id)
+            ));
+        }
+        Ok(())
+    }
+
+    fn strangers(&mut self) -> Result<(), RepoError> {
+        use Folder::{Gc, Index, Keys, Packs, Safety, Snapshots};
+        for folder in [Keys, Packs, Index, Snapshots, Safety, Gc] {
+            let listed = self.repository.remote().list(folder.name())?;
+            let strange = listed.into_iter().filter(|l| parse_name(&l.name).is_none());
+            self.outcome
+                .notes
+                .extend(strange.map(|l| format!("{} is not an object of a repository", l.name)));
+        }
+        Ok(())
+    }
+
+    fn keys_and_gc(&mut self) -> Result<(), RepoError> {
+        for folder in [Folder::Keys, Folder::Gc] {
+            for ObjectInfo { name, id, .. } in self.repository.list(folder)? {
+                let max = limits::RECORD_OBJECT as u64;
+                match self.repository.remote().get(&name, max) {
+                    Ok(bytes) if crypto::sha256(&bytes) == id.0 => {}
+                    Ok(_) => {
+                        self.outcome.problems.push(problem(&name, "its content does not match its name"))
+                    }
+                    Err(e) => self.outcome.problems.push(problem(&name, e)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads packs whole: hash, table of contents, every frame, every blob.
+    fn read(&mut self, index: &Index, percent: f64, threads: usize) -> Result<(), RepoError> {
+        let chosen = choose(index, percent, &self.bad)?;
+        let bytes = chosen.iter().map(|&n| index.packs()[n as usize].size).sum();
+        self.monitor.phase(Phase::ReadData, Some(bytes));
+        let mut blobs: HashMap<u32, PackBlobs> = chosen.iter().map(|&n| (n, PackBlobs::new())).collect();
+        for (id, place) in index.blobs() {
+            if let Some(of_pack) = blobs.get_mut(&place.pack) {
+                of_pack.push((*id, *place));
+            }
+        }
+        let next = AtomicUsize::new(0);
+        let found = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..threads.max(1) {
+                scope.spawn(|| {
+                    while !self.monitor.cancelled()
+                        && let Some(&number) = chosen.get(next.fetch_add(1, Ordering::Relaxed))
+                    {
+                        let of_pack = blobs.get(&number).map_or(&[][..], Vec::as_slice);
+                        let fault = read_pack(self.repository, &index.packs()[number as usize], of_pack);
+                        self.monitor.progress(1, index.packs()[number as usize].size);
+                        found.lock().unwrap_or_else(PoisonError::into_inner).push((number, fault));
+                    }
+                });
+            }
+        });
+        for (number, fault) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            let pack = &index.packs()[number as usize];
+            self.outcome.packs_read += 1;
+            self.outcome.bytes_read += pack.size;
+            if let Some(Fault { message, blobs }) = fault {
+                self.bad.packs.insert(number, problem(&pack_name(&pack.id), message));
+                self.bad.blobs.extend(blobs.into_iter().map(|id| (id, number)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Walks every snapshot: all that it names must be there.
+    fn snapshots(&mut self, index: &Index) -> Result<(), RepoError> {
+        let blobs = BlobReader::new(self.repository, index);
+        // Manifests of successive snapshots share most of their content.
+        let mut seen = HashMap::new();
+        for kind in [SnapshotKind::Regular, SnapshotKind::Safety] {
+            for entry in Catalog::load(self.repository, kind)?.entries() {
+                if self.monitor.cancelled() {
+                    return Ok(());
+                }
+                self.outcome.snapshots += 1;
+                match self.repository.snapshot(entry) {
+                    Ok(snapshot) if seen.insert(snapshot.manifest.root, ()).is_some() => {}
+                    Ok(snapshot) => self.manifest(&blobs, &entry.id.short(), &entry.name, &snapshot),
+                    Err(e) => self.outcome.problems.push(problem(&entry.name, e)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn manifest(&mut self, blobs: &BlobReader<'_>, short: &str, name: &str, snapshot: &Snapshot) {
+        let mut reader = ManifestReader::new(blobs, snapshot.manifest);
+        loop {
+            let entry = match reader.next_entry() {
+                Ok(Some(entry)) => entry,
+                Ok(None) => return,
+                Err(e) => {
+                    self.outcome.problems.push(problem(name, format!("its manifest cannot be read: {e}")));
+                    return;
+                }
+            };
+            let Some(content) = entry.content() else { continue };
+            if let Err(message) = self.content(blobs, content) {
+                let path = format!("{short}:{}", entry.path);
+                match message {
+                    Lost::In(pack) => {
+                        let entry = self.bad.packs.entry(pack);
+                        let found = entry.or_insert_with(|| problem("pack", "holds damaged blobs"));
+                        found.path_count += 1;
+                        if found.paths.len() < MAX_PATHS {
+                            found.paths.push(path);
+                        }
+                    }
+                    Lost::Otherwise(message) => {
+                        let mut found = problem(name, message);
+                        found.paths.push(path);
+                        found.path_count = 1;
+                        self.outcome.problems.push(found);
+                    }
+                }
+            }
+        }
+    }
+
+    fn content(&self, blobs: &BlobReader<'_>, content: &Content) -> Result<(), Lost> {
+        let slices = load_slices(content, blobs).map_err(|e| Lost::Otherwise(e.to_string()))?;
+        for slice in slices {
+            let Slice::Blob { id, offset, len } = slice else { continue };
+            let place = blobs.place(&id).map_err(|e| Lost::Otherwise(e.to_string()))?;
+            if let Some(&pack) = self.bad.blobs.get(&id) {
+                return Err(Lost::In(pack));
+            }
+            let data =
+                blobs.index().frame(place.pack, place.frame).is_some_and(|(_, f)| f.kind == BlobKind::Data);
+            if !data || u64::from(offset) + u64::from(len) > u64::from(place.length) {
+                return Err(Lost::Otherwise(format!("a slice does not fit blob {id}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn conclude(&mut self) {
+        let packs = std::mem::take(&mut self.bad.packs);
+        self.outcome.problems.extend(packs.into_values());
+        self.outcome.notes.sort();
+    }
+}
+
+/// Why a path cannot be restored.
+enum Lost {
+    In(u32),
+    Otherwise(String),
+}
+
+/// What is wrong with a pack, and which blobs that costs.
+struct Fault {
+    message: String,
+    blobs: Vec<BlobId>,
+}
+
+fn choose(index: &Index, percent: f64, bad: &Bad) -> Result<Vec<u32>, RepoError> {
+    let mut chosen = Vec::new();
+    for number in (0u32..).take(index.packs().len()) {
+        if bad.packs.contains_key(&number) {
+            continue;
+        }
+        let random = crypto::random::<4>().map_err(|e| RepoError::Key(e.to_string()))?;
+        let draw = f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX) * 100.0;
+        if percent >= 100.0 || draw < percent {
+            chosen.push(number);
+        }
+    }
+    Ok(chosen)
+}
+
+type PackBlobs = Vec<(BlobId, BlobPlace)>;
+
+fn read_pack(repository: &Repository, pack: &PackSummary, blobs: &[(BlobId, BlobPlace)]) -> Option<Fault> {
+    let name = pack_name(&pack.id);
+    let all = |message: String| Some(Fault { message, blobs: blobs.iter().map(|(id, _)| *id).collect() });
+    let bytes = match repository.remote().get(&name, pack.size) {
+        Ok(bytes) if bytes.len() as u64 == pack.size => bytes,
+        Ok(bytes) => return all(format!("has {} bytes where the index says {}", bytes.len(), pack.size)),
+        Err(e) => return all(e.to_string()),
+    };
+    let mut message =
+        (crypto::sha256(&bytes) != pack.id.0).then(|| "its content does not match its name".to_string());
+    let sealer = repository.sealer();
+    let key = match sealer.open_header(ObjectKind::Pack, &bytes) {
+        Ok(key) => key,
+        Err(e) => return all(e.to_string()),
+    };
+    if let Err(e) = check_table(sealer, &key, &bytes, pack) {
+        message.get_or_insert(e);
+    }
+    let mut by_frame: BTreeMap<u32, Vec<(&BlobId, &BlobPlace)>> = BTreeMap::new();
+    blobs.iter().for_each(|(id, place)| by_frame.entry(place.frame).or_default().push((id, place)));
+    let mut lost = Vec::new();
+    for (frame_number, frame) in (0u32..).zip(&pack.frames) {
+        let blobs = by_frame.remove(&frame_number).unwrap_or_default();
+        let from = usize::try_from(frame.offset).unwrap_or(usize::MAX);
+        let sealed = bytes.get(from..from.saturating_add(frame.stored as usize)).unwrap_or_default().to_vec();
+        match pack_v1::open_frame(sealer, &key, frame_number.into(), &frame.info(), sealed) {
+            Err(e) => {
+                message.get_or_insert(format!("frame {frame_number}: {e}"));
+                lost.extend(blobs.iter().map(|(id, _)| **id));
+            }
+            Ok(raw) => {
+                for (id, place) in blobs {
+                    let from = place.offset as usize;
+                    let blob = raw.get(from..from + place.length as usize).unwrap_or_default();
+                    if sealer.keys.blob_id(frame.kind, blob) != *id {
+                        message.get_or_insert(format!("blob {id} is damaged"));
+                        lost.push(*id);
+                    }
+                }
+            }
+        }
+    }
+    message.map(|message| Fault { message, blobs: lost })
+}
+
+/// The table of contents must open and agree with the index.
+fn check_table(sealer: &Sealer, key: &ObjectKey, bytes: &[u8], pack: &PackSummary) -> Result<(), String> {
+    let at = bytes.len().checked_sub(pack_v1::TRAILER).ok_or("is too short")?;
+    let place = pack_v1::toc_place(&bytes[at..], bytes.len() as u64).map_err(|e| e.to_string())?;
+    let from = usize::try_from(place.offset).map_err(|e| e.to_string())?;
+    let sealed = bytes.get(from..from + place.stored as usize).ok_or("is too short")?;
+    let frames = pack_v1::open_toc(sealer, key, place, sealed.to_vec()).map_err(|e| e.to_string())?;
+    let same = frames.len() == pack.frames.len()
+        && frames
+            .iter()
+            .zip(&pack.frames)
+            .all(|(a, b)| (a.stored, a.raw, a.kind) == (b.stored, b.raw, b.kind));
+    if same { Ok(()) } else { Err("its table of contents differs from the index".into()) }
+}

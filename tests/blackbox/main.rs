@@ -1,0 +1,7 @@
+//! The program from outside: what it prints, how it exits, what it leaves behind. One binary, so that
+//! the library is linked once.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
+
+mod cli;
+mod support;
