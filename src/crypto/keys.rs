@@ -256,7 +256,7 @@ mod tests {
             a.update(&vec![7; before]);
             b.update(&vec![7; before]);
             a.update_zeros(zeros);
-            b.update(&vec![0; usize::try_from(zeros).unwrap()]);
+            b.update(&vec![0; usize::try_from(zeros).unwrap_or_default()]);
             a.update(b"end");
             b.update(b"end");
             assert_eq!(a.finish(), b.finish(), "{before} {zeros}");

@@ -23,3 +23,6 @@ pub use manifest::{ManifestReader, ManifestWriter, SegmentSink, load_slices, sto
 pub use packer::{Packer, PackerOptions, Published};
 pub use repository::Repository;
 pub use shared_index::{LoadedIndex, SharedIndex};
+
+#[cfg(test)]
+mod tests;

@@ -158,3 +158,6 @@ pub fn run(
     }
     Err(Error::Condemned)
 }
+
+#[cfg(test)]
+mod tests;
