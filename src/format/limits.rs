@@ -35,7 +35,7 @@ pub const XATTR_VALUE: usize = 64 << 10;
 /// All extended attributes of an entry together.
 pub const XATTRS_TOTAL: usize = 1 << 20;
 /// A file.
-pub const FILE_SIZE: u64 = i64::MAX as u64;
+pub const FILE_SIZE: u64 = 1 << 50;
 /// Items of each list of a snapshot record but the errors (count).
 pub const SNAPSHOT_LIST: usize = 1 << 20;
 /// Extensions of a record (count).
