@@ -1,7 +1,7 @@
 //! Errors of the use cases.
 
 use crate::model::{Classify, ErrorClass};
-use crate::ops::{backup, restore, select};
+use crate::ops::{backup, check, restore, select};
 use crate::repo::RepoError;
 
 /// Why a use case failed as a whole.
@@ -13,6 +13,9 @@ pub enum AppError {
     /// A backup.
     #[error(transparent)]
     Backup(#[from] backup::Error),
+    /// A check.
+    #[error(transparent)]
+    Check(#[from] check::Error),
     /// A restore.
     #[error(transparent)]
     Restore(#[from] restore::Error),
@@ -37,6 +40,7 @@ impl Classify for AppError {
         match self {
             Self::Repo(e) => e.class(),
             Self::Backup(e) => e.class(),
+            Self::Check(e) => e.class(),
             Self::Restore(e) => e.class(),
             Self::Select(e) => e.class(),
             Self::Path { .. } => ErrorClass::Usage,

@@ -10,7 +10,9 @@ use crate::format::limits;
 use crate::format::marker_v1::Operation;
 use crate::format::pack_v1;
 use crate::format::sealed_v1::Sealer;
-use crate::model::{BlobId, BlobKind, Content, ObjectId, Slice, Snapshot, SnapshotKind};
+use crate::model::{
+    BlobId, BlobKind, Classify, Content, ErrorClass, ObjectId, Slice, Snapshot, SnapshotKind,
+};
 use crate::repo::{
     BlobPlace, BlobReader, Catalog, Folder, Index, ManifestReader, ObjectInfo, PackSummary, RepoError,
     Repository, load_slices, pack_name, parse_name,
@@ -63,6 +65,26 @@ pub struct Outcome {
     pub duration_ms: u64,
 }
 
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The user asked to stop: what was not looked at may be damaged.
+    #[error("interrupted before everything was checked; no damage was found up to there")]
+    Interrupted,
+    /// The repository failed.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+}
+
+impl Classify for Error {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::Interrupted => ErrorClass::Interrupted,
+            Self::Repo(e) => e.class(),
+        }
+    }
+}
+
 /// Most paths named for one problem.
 const MAX_PATHS: usize = 100;
 
@@ -73,12 +95,16 @@ pub fn run(
     threads: usize,
     monitor: &Arc<dyn Monitor>,
     clock: &Arc<dyn Clock>,
-) -> Result<Outcome, RepoError> {
+) -> Result<Outcome, Error> {
     repository.require(Operation::Check)?;
     let started = clock.monotonic();
     monitor.phase(Phase::Check, None);
     let mut check =
         Check { repository, monitor: monitor.as_ref(), outcome: Outcome::default(), bad: Bad::default() };
+    // Snapshots before the index, and the index before the packs: the reverse of the order in which a
+    // backup publishes them. One that is published meanwhile is not taken for damage.
+    let catalogs =
+        [Catalog::load(repository, SnapshotKind::Regular)?, Catalog::load(repository, SnapshotKind::Safety)?];
     let index = check.index()?;
     check.packs(&index)?;
     check.keys_and_gc()?;
@@ -88,8 +114,11 @@ pub fn run(
         ReadData::All => check.read(&index, 100.0, threads)?,
         ReadData::Percent(percent) => check.read(&index, percent, threads)?,
     }
-    check.snapshots(&index)?;
+    check.snapshots(&index, &catalogs);
     check.conclude();
+    if monitor.cancelled() && check.outcome.problems.is_empty() {
+        return Err(Error::Interrupted);
+    }
     let taken = clock.monotonic().saturating_sub(started);
     check.outcome.duration_ms = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
     Ok(check.outcome)
@@ -221,29 +250,26 @@ impl Check<'_> {
     }
 
     /// Walks every snapshot: all that it names must be there.
-    fn snapshots(&mut self, index: &Index) -> Result<(), RepoError> {
+    fn snapshots(&mut self, index: &Index, catalogs: &[Catalog]) {
         let blobs = BlobReader::new(self.repository, index);
         // Manifests of successive snapshots share most of their content.
         let mut seen = HashMap::new();
-        for kind in [SnapshotKind::Regular, SnapshotKind::Safety] {
-            for entry in Catalog::load(self.repository, kind)?.entries() {
-                if self.monitor.cancelled() {
-                    return Ok(());
-                }
-                self.outcome.snapshots += 1;
-                match self.repository.snapshot(entry) {
-                    Ok(snapshot) if seen.insert(snapshot.manifest.root, ()).is_some() => {}
-                    Ok(snapshot) => self.manifest(&blobs, &entry.id.short(), &entry.name, &snapshot),
-                    Err(e) => self.outcome.problems.push(problem(&entry.name, e)),
-                }
+        for entry in catalogs.iter().flat_map(Catalog::entries) {
+            if self.monitor.cancelled() {
+                return;
+            }
+            self.outcome.snapshots += 1;
+            match self.repository.snapshot(entry) {
+                Ok(snapshot) if seen.insert(snapshot.manifest.root, ()).is_some() => {}
+                Ok(snapshot) => self.manifest(&blobs, &entry.id.short(), &entry.name, &snapshot),
+                Err(e) => self.outcome.problems.push(problem(&entry.name, e)),
             }
         }
-        Ok(())
     }
 
     fn manifest(&mut self, blobs: &BlobReader<'_>, short: &str, name: &str, snapshot: &Snapshot) {
         let mut reader = ManifestReader::new(blobs, snapshot.manifest);
-        loop {
+        while !self.monitor.cancelled() {
             let entry = match reader.next_entry() {
                 Ok(Some(entry)) => entry,
                 Ok(None) => return,

@@ -4,4 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
 mod cli;
+mod codes;
+mod concurrent;
+mod crash;
+mod damage;
 mod support;
