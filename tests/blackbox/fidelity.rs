@@ -453,11 +453,11 @@ fn links_in_the_target_are_not_followed() {
 fn files_with_several_names() {
     let repo = Repo::new();
     let big = noise(5, 300_000);
-    repo.put("hidden/a", &big);
-    fs::hard_link(repo.source("hidden/a"), repo.source("b")).unwrap();
-    fs::hard_link(repo.source("hidden/a"), repo.source("c")).unwrap();
+    repo.put("a-hidden/a", &big);
+    fs::hard_link(repo.source("a-hidden/a"), repo.source("b")).unwrap();
+    fs::hard_link(repo.source("a-hidden/a"), repo.source("c")).unwrap();
     let content = |target: &str, want: &[u8]| {
-        for name in ["hidden/a", "b", "c"] {
+        for name in ["a-hidden/a", "b", "c"] {
             let path = repo.path(target).join(name);
             assert!(!path.exists() || fs::read(path).unwrap() == want, "{target}/{name}");
         }
@@ -465,11 +465,11 @@ fn files_with_several_names() {
     let inode = |target: &str, name: &str| fs::metadata(repo.path(target).join(name)).unwrap().ino();
 
     // One of the names is left out at first, while the file grows.
-    repo.backup(&["--exclude", "hidden"]);
+    repo.backup(&["--exclude", "a-hidden"]);
     let mut grown = big.clone();
     grown.extend_from_slice(&noise(6, 5000));
     fs::write(repo.source("b"), &grown).unwrap();
-    repo.backup(&["--exclude", "hidden"]);
+    repo.backup(&["--exclude", "a-hidden"]);
     repo.restore(&["--to", "t1"]);
     content("t1", &grown);
     assert_eq!(inode("t1", "b"), inode("t1", "c"));

@@ -5,5 +5,6 @@
 
 mod cli;
 mod fidelity;
+mod incremental;
 mod support;
 mod tree;

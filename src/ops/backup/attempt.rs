@@ -274,7 +274,9 @@ impl Attempt<'_> {
         }
         let known = sequencer.previous_databases.keys().cloned();
         let hints = source.profile.databases(&source.dir);
-        changed_databases(context, &source.dir, known.chain(hints), self.request.rescan)
+        // What is left out now, though an earlier snapshot has it, is not even opened.
+        let wanted = known.chain(hints).filter(|path| !source.options.rules.leave_out(&source.dir, path));
+        changed_databases(context, &source.dir, wanted, self.request.rescan)
     }
 
     /// Captures databases before anything else is read: other files are written after, and refer
