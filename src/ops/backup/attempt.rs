@@ -74,6 +74,8 @@ impl Source {
         };
         let only =
             request.paths.iter().map(|p| relative(&request.root, &root, p)).collect::<Result<_, _>>()?;
+        // Before the first use of the cache it is not there; what is not there cannot be recognised.
+        let _ = fs::create_private_dir_all(repository.cache().directory());
         let own = [repository.remote().local_directory(), Some(repository.cache().directory().to_path_buf())];
         let forbidden =
             own.into_iter().flatten().filter_map(|p| fs::stat_path(&p).ok()).map(|s| s.identity());
