@@ -6,5 +6,6 @@
 mod cli;
 mod fidelity;
 mod incremental;
+mod sqlite_live;
 mod support;
 mod tree;
