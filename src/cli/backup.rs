@@ -389,7 +389,6 @@ mod tests {
                 stats: Stats { files: 2, bytes: 3, ..Stats::default() },
             },
             unchanged: false,
-            excluded: 0,
             errors: vec![FileError {
                 path: RepoPath::new(b"a\xff".to_vec()).unwrap(),
                 message: "no".to_owned(),

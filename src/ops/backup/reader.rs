@@ -226,7 +226,8 @@ impl<'a> Reader<'a> {
         let keys = &self.context.repository.sealer().keys;
         let block_log2 = if stat.size < LARGE { BLOCK_LOG2 } else { LARGE_BLOCK_LOG2 };
         let mut slices = Vec::new();
-        let mut hasher = (stat.size > MIN_CHUNK as u64 || previous.is_some())
+        // Whatever may become more than one slice, however small: the format wants its hash.
+        let mut hasher = (stat.size > MIN_CHUNK as u64 || previous.is_some() || stat.may_have_holes())
             .then(|| ContentHasher::new(keys, block_log2));
         let mut size = 0;
         if stat.may_have_holes() {
