@@ -18,7 +18,8 @@ use crate::model::ErrorClass;
 /// Put a snapshot, or parts of it, into a directory
 ///
 /// Without --to, a new folder .exuvia-restore/SNAP beside the state dir receives it: live data is touched only
-/// if --to says so. Files that are there already with the same content are left alone; nothing is deleted.
+/// if --to says so. There, files that are the same already are left alone, files that differ are overwritten,
+/// and other files stay.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  exuvia restore\n  exuvia restore 'yesterday' --path memory --path openclaw.json\n  exuvia restore latest~2 --to /tmp/look --verify"
