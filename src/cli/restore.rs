@@ -138,6 +138,10 @@ fn words(ctx: &Context, info: &SnapshotInfo, o: &RestoreOutcome, dry_run: bool) 
     if o.databases_checked > 0 {
         lines.push(format!("{} checked and good", units::count(o.databases_checked, "database")));
     }
+    if !info.snapshot.complete {
+        let count = units::count(info.snapshot.error_count, "file");
+        lines.push(format!("the snapshot is incomplete: {count} could not be read when it was taken"));
+    }
     for (from, to) in &o.moved_aside {
         lines.push(format!("moved aside: {} to {}", text::show(from), text::show(to)));
     }
