@@ -22,6 +22,9 @@ const SHOWN_ERRORS: usize = 20;
 ///
 /// Takes the state dir, or the PATHs. Only what changed since the last snapshot is read and stored. SQLite
 /// databases are copied through SQLite's own backup interface, so that a database in use is consistent.
+///
+/// What matches a pattern in a file named .exuviaignore, in any directory, is left out; the syntax is
+/// gitignore's.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  exuvia backup\n  exuvia backup --tag before-upgrade\n  exuvia backup ~/notes --exclude '*.tmp' --exclude /cache"
@@ -35,7 +38,8 @@ pub(super) struct Args {
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
 
-    /// Only these sets of the application's files
+    /// Only these sets of OpenClaw's files: workspace, config, cron, memory, sessions, credentials, skills,
+    /// hooks, extensions, env, agents, pages, transcripts
     #[arg(long, value_name = "SET,...", value_delimiter = ',')]
     include: Vec<String>,
 
@@ -289,6 +293,9 @@ pub(super) fn run(args: Args, ctx: &Context) -> Result<Status, CliError> {
     let obtained = place.passphrase(ctx)?;
     let opened = ctx.open_with(&place, obtained, OnSignal::Ask)?;
     let outcome = opened.run(|session| app::backup(session, &request))?;
+    if outcome.snapshot.stats.files == 0 && !request.selection.include.is_empty() {
+        ctx.output.warn("no file belongs to the sets that were asked for");
+    }
     if ctx.output.json {
         ctx.output.document(&summary(&outcome, args.dry_run))?;
     } else {
@@ -389,7 +396,6 @@ mod tests {
                 stats: Stats { files: 2, bytes: 3, ..Stats::default() },
             },
             unchanged: false,
-            excluded: 0,
             errors: vec![FileError {
                 path: RepoPath::new(b"a\xff".to_vec()).unwrap(),
                 message: "no".to_owned(),

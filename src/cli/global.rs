@@ -21,7 +21,7 @@ use crate::config::{Config, Environment};
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct GlobalArgs {
-    /// The repository: a local path [env: EXUVIA_REPO]
+    /// The repository: a local path [env: EXUVIA_REPO] [default: one in ~/.local/share/exuvia]
     #[arg(short, long, value_name = "REPO", global = true)]
     pub(super) repo: Option<std::ffi::OsString>,
 

@@ -54,6 +54,7 @@ Examples:
   exuvia restore                    put the newest one into a folder beside the state dir
   exuvia cat latest memory/today.md";
 
+// Paragraphs are one line each: clap breaks them at the terminal's width.
 const LONG: &str = "\
 Examples:
   exuvia backup                     take a snapshot of the state dir
@@ -61,17 +62,20 @@ Examples:
   exuvia restore                    put the newest one into a folder beside the state dir
   exuvia cat latest memory/today.md
 
-Snapshots are named by `latest`, `latest~N` (N before the newest), an id or a unique beginning of one, or
+Snapshots are named by `latest`, `latest~N` (N before the newest), an id or a unique beginning of one, or \
 a time (`2026-02-15`, `2026-02-15T10:00`, `3 days ago`), which means the newest snapshot at or before it.
 
-Passphrase: EXUVIA_PASSPHRASE, EXUVIA_PASSPHRASE_FILE, EXUVIA_PASSPHRASE_COMMAND, passphrase_file or
-passphrase_command in the configuration file, or the terminal; in this order. A flag wins over the
-environment, the environment over the configuration file.
+Passphrase: EXUVIA_PASSPHRASE, EXUVIA_PASSPHRASE_FILE, EXUVIA_PASSPHRASE_COMMAND, passphrase_file or \
+passphrase_command in the configuration file, or the terminal; in this order.
 
-With no repository configured, `exuvia backup` makes one in the user's data directory, with a generated
+A flag wins over the environment, the environment over the configuration file. Its keys, all optional: \
+repository, state_dir, cache_dir, passphrase_file, passphrase_command. What can be made again is cached in \
+EXUVIA_CACHE_DIR, by default ~/.cache/exuvia.
+
+With no repository configured, `exuvia backup` makes one in the user's data directory, with a generated \
 key in the user's configuration directory, and says where both are.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 done but some files could not be read,
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 done but some files could not be read, \
 10 no repository, 11 busy, 12 wrong passphrase, 13 damage found, 130 interrupted.";
 
 #[derive(Subcommand, Debug)]

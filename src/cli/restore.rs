@@ -18,7 +18,8 @@ use crate::model::ErrorClass;
 /// Put a snapshot, or parts of it, into a directory
 ///
 /// Without --to, a new folder .exuvia-restore/SNAP beside the state dir receives it: live data is touched only
-/// if --to says so. Files that are there already with the same content are left alone; nothing is deleted.
+/// if --to says so. There, files that are the same already are left alone, files that differ are overwritten,
+/// and other files stay.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  exuvia restore\n  exuvia restore 'yesterday' --path memory --path openclaw.json\n  exuvia restore latest~2 --to /tmp/look --verify"
@@ -136,6 +137,10 @@ fn words(ctx: &Context, info: &SnapshotInfo, o: &RestoreOutcome, dry_run: bool) 
     ));
     if o.databases_checked > 0 {
         lines.push(format!("{} checked and good", units::count(o.databases_checked, "database")));
+    }
+    if !info.snapshot.complete {
+        let count = units::count(info.snapshot.error_count, "file");
+        lines.push(format!("the snapshot is incomplete: {count} could not be read when it was taken"));
     }
     for (from, to) in &o.moved_aside {
         lines.push(format!("moved aside: {} to {}", text::show(from), text::show(to)));

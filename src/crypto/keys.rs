@@ -158,14 +158,16 @@ pub struct ContentHasher<'a> {
     keys: &'a Keyring,
     block_log2: u8,
     pending: Vec<u8>,
-    blocks: Vec<[u8; 16]>,
+    /// Takes the hashes of whole blocks as they come: kept in a list, those of a sparse file of an
+    /// exabyte would not fit into memory.
+    outer: blake3::Hasher,
 }
 
 impl<'a> ContentHasher<'a> {
     /// A hasher for blocks of `1 << block_log2` bytes.
     #[must_use]
     pub fn new(keys: &'a Keyring, block_log2: u8) -> Self {
-        Self { keys, block_log2, pending: Vec::new(), blocks: Vec::new() }
+        Self { keys, block_log2, pending: Vec::new(), outer: blake3::Hasher::new_keyed(&keys.content) }
     }
 
     /// Takes the next bytes.
@@ -178,12 +180,12 @@ impl<'a> ContentHasher<'a> {
             if self.pending.len() < block {
                 return;
             }
-            self.blocks.push(self.keys.block_hash(&self.pending));
+            self.outer.update(&self.keys.block_hash(&self.pending));
             self.pending.clear();
         }
         let mut whole = bytes.chunks_exact(block);
         for chunk in &mut whole {
-            self.blocks.push(self.keys.block_hash(chunk));
+            self.outer.update(&self.keys.block_hash(chunk));
         }
         self.pending.extend_from_slice(whole.remainder());
     }
@@ -200,8 +202,16 @@ impl<'a> ContentHasher<'a> {
         }
         if n >= block {
             let hash = self.keys.block_hash(&vec![0; 1 << self.block_log2]);
-            let blocks = usize::try_from(n / block).unwrap_or(usize::MAX);
-            self.blocks.resize(self.blocks.len().saturating_add(blocks), hash);
+            // Many at once: the hash is at its best on long input.
+            const MANY: usize = 1024;
+            let hashes = hash.repeat(MANY);
+            let mut blocks = n / block;
+            while blocks > 0 {
+                #[allow(clippy::cast_possible_truncation)] // at most 1,024
+                let now = blocks.min(MANY as u64) as usize;
+                self.outer.update(&hashes[..now * hash.len()]);
+                blocks -= now as u64;
+            }
             self.update_zeros(n % block);
         }
     }
@@ -210,9 +220,9 @@ impl<'a> ContentHasher<'a> {
     #[must_use]
     pub fn finish(mut self) -> [u8; 32] {
         if !self.pending.is_empty() {
-            self.blocks.push(self.keys.block_hash(&self.pending));
+            self.outer.update(&self.keys.block_hash(&self.pending));
         }
-        self.keys.content_hash(&self.blocks)
+        *self.outer.finalize().as_bytes()
     }
 }
 

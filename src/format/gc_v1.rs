@@ -1,7 +1,7 @@
 //! gc records: `format-spec/` section 10.
 
 use super::FormatError;
-use super::record::{self, Extension, List};
+use super::record::{self, Extensions, List};
 use crate::model::{ObjectId, Timestamp};
 
 /// Packs condemned by a prune.
@@ -18,7 +18,7 @@ struct Wire {
     secs: i64,
     nanos: u32,
     packs: List<[u8; 32]>,
-    extensions: List<Extension>,
+    extensions: Extensions,
 }
 
 /// Encodes a gc record.

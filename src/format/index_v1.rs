@@ -1,7 +1,7 @@
 //! Index objects: `format-spec/` section 7.
 
-use super::pack_v1::{FrameInfo, WireFrame, frames_from_wire};
-use super::record::{self, Extension, List};
+use super::pack_v1::{FrameInfo, Frames, WireFrame, frames_from_wire};
+use super::record::{self, Extensions, List};
 use super::sealed_v1::HEADER;
 use super::{FormatError, limits};
 use crate::model::ObjectId;
@@ -30,14 +30,14 @@ pub struct Index {
 struct WirePack {
     id: [u8; 32],
     size: u64,
-    frames: List<WireFrame>,
+    frames: Frames,
 }
 
 #[derive(bincode::Encode, bincode::Decode)]
 struct Wire {
     packs: List<WirePack>,
     replaces: List<[u8; 32]>,
-    extensions: List<Extension>,
+    extensions: Extensions,
 }
 
 /// Encodes the record of an index object.

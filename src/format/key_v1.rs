@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::record::{self, Extension, List, Text};
+use super::record::{self, Extensions, List, Text};
 use super::varint::Cursor;
 use super::{FORMAT_VERSION, FormatError, limits};
 use crate::crypto::{self, MasterKey, Passphrase, ScryptParams};
@@ -31,7 +31,7 @@ struct Wire {
     master: [u8; 32],
     created: i64,
     label: Text,
-    extensions: List<Extension>,
+    extensions: Extensions,
 }
 
 /// The random values of a key object; tests fix them.
@@ -112,11 +112,12 @@ pub fn open(bytes: &[u8], repository: RepositoryId, passphrase: &Passphrase) -> 
         return Err(FormatError::WrongKey);
     }
     let plain = crypto::unwrap(&stretched.kek, &nonce, &bound(&bytes[..BOUND], repository), wrapped)?;
+    // Before the rest is decoded: another version may have other fields.
+    if let Some(&version) = plain.first().filter(|&&version| version != FORMAT_VERSION) {
+        return Err(FormatError::Unsupported(format!("key bundle version {version}")));
+    }
     let mut wire: Wire = record::decode(&plain)?;
     let master = MasterKey::from_bytes(std::mem::take(&mut wire.master));
-    if wire.version != FORMAT_VERSION {
-        return Err(FormatError::Unsupported(format!("key bundle version {}", wire.version)));
-    }
     if wire.repository != repository.0 {
         return Err(FormatError::Damaged("key belongs to another repository"));
     }

@@ -20,6 +20,10 @@ pub const FRAME_RAW: usize = 16 << 20;
 pub const FRAME_BLOBS: usize = 1 << 20;
 /// A blob.
 pub const BLOB: usize = 16 << 20;
+/// Entries or children of a segment (count). Writers end segments far earlier.
+pub const SEGMENT_ENTRIES: usize = 1 << 16;
+/// Paths of a segment together: as many of the longest as a writer puts into one.
+pub const SEGMENT_PATHS: usize = 64 << 20;
 /// Level of a node segment (count).
 pub const LEVEL: u8 = 10;
 /// A symlink's target.
@@ -31,6 +35,10 @@ pub const XATTR_VALUE: usize = 64 << 10;
 /// All extended attributes of an entry together.
 pub const XATTRS_TOTAL: usize = 1 << 20;
 /// A file.
-pub const FILE_SIZE: u64 = i64::MAX as u64;
+pub const FILE_SIZE: u64 = 1 << 50;
+/// Items of each list of a snapshot record but the errors (count).
+pub const SNAPSHOT_LIST: usize = 1 << 20;
+/// Extensions of a record (count).
+pub const EXTENSIONS: usize = 1 << 10;
 /// Errors listed in a snapshot record (count).
 pub const SNAPSHOT_ERRORS: usize = 1_000;

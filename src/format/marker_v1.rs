@@ -1,6 +1,10 @@
 //! The marker `exuvia.json`: `format-spec/` section 3.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use super::{FORMAT_VERSION, FormatError, limits};
 use crate::model::RepositoryId;
@@ -20,7 +24,7 @@ pub enum Operation {
     Delete,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, serde::Deserialize)]
 struct Features {
     #[serde(default)]
     read: Vec<String>,
@@ -32,15 +36,45 @@ struct Features {
     delete: Vec<String>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Wire {
+/// What every version of the format has in common.
+#[derive(serde::Deserialize)]
+struct Head {
     magic: String,
     format: u64,
+}
+
+#[derive(serde::Deserialize)]
+struct Wire {
     id: String,
     #[serde(default)]
     created: String,
     #[serde(default)]
-    features: Features,
+    features: Object<Features>,
+}
+
+/// A JSON object. Serde would also take an array of the fields' values in order, which the format
+/// does not allow.
+#[derive(Default)]
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(Fields(PhantomData)).map(Object)
+    }
 }
 
 /// A decoded marker.
@@ -81,16 +115,18 @@ impl Marker {
         if bytes.len() > limits::MARKER {
             return Err(FormatError::Damaged("marker is too long"));
         }
-        let wire: Wire = serde_json::from_slice(bytes)
-            .map_err(|_| FormatError::Damaged("marker is not the JSON expected"))?;
-        if wire.magic != MAGIC {
+        let text = str::from_utf8(bytes).map_err(|_| FormatError::Damaged("marker is not UTF-8"))?;
+        // First what tells the version: another one may have other fields.
+        let head: Head = parse(text)?;
+        if head.magic != MAGIC {
             return Err(FormatError::Damaged("marker does not say exuvia-repository"));
         }
-        if wire.format != u64::from(FORMAT_VERSION) {
-            return Err(FormatError::Unsupported(format!("repository format {}", wire.format)));
+        if head.format != u64::from(FORMAT_VERSION) {
+            return Err(FormatError::Unsupported(format!("repository format {}", head.format)));
         }
+        let wire: Wire = parse(text)?;
         let id = wire.id.parse().map_err(|_| FormatError::Damaged("marker's id is malformed"))?;
-        Ok(Self { id, created: wire.created, features: wire.features })
+        Ok(Self { id, created: wire.created, features: wire.features.0 })
     }
 
     /// Refuses features that this program does not know and `operation` needs.
@@ -109,4 +145,10 @@ impl Marker {
             None => Ok(()),
         }
     }
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, FormatError> {
+    serde_json::from_str(text)
+        .map(|Object(fields)| fields)
+        .map_err(|_| FormatError::Damaged("marker is not the JSON expected"))
 }

@@ -14,6 +14,8 @@ pub mod sealed_v1;
 pub mod segment_v1;
 pub mod slices_v1;
 pub mod snapshot_v1;
+#[cfg(test)]
+mod tests;
 mod varint;
 
 use crate::crypto::CryptoError;

@@ -1,6 +1,6 @@
 //! Packs: frames, their table of contents and the trailer. `format-spec/` section 6.
 
-use super::record::{self, Extension, List};
+use super::record::{self, Extensions, List};
 use super::sealed_v1::{self, HEADER, STORED, Sealer, ZSTD};
 use super::varint::Cursor;
 use super::{FormatError, limits};
@@ -54,13 +54,15 @@ pub(super) struct WireFrame {
     raw: u32,
     codec: u8,
     kind: u8,
-    blobs: List<BlobInfo>,
+    blobs: List<BlobInfo, { limits::FRAME_BLOBS }>,
 }
+
+pub(super) type Frames = List<WireFrame, { limits::PACK_FRAMES }>;
 
 #[derive(bincode::Encode, bincode::Decode)]
 struct WireToc {
-    frames: List<WireFrame>,
-    extensions: List<Extension>,
+    frames: Frames,
+    extensions: Extensions,
 }
 
 impl WireFrame {
@@ -93,7 +95,6 @@ impl WireFrame {
         let tag = TAG as u64;
         let (stored, raw) = (u64::from(self.stored), u64::from(self.raw));
         let sound = !blobs.is_empty()
-            && blobs.len() <= limits::FRAME_BLOBS
             && blobs.iter().all(|b| b.length > 0 && b.length as usize <= limits::BLOB)
             && sum == raw
             && raw <= limits::FRAME_RAW as u64
@@ -108,10 +109,7 @@ impl WireFrame {
 }
 
 /// Checks the frames of one pack against each other and, when known, the pack's size.
-pub(super) fn frames_from_wire(frames: List<WireFrame>, room: u64) -> Result<Vec<FrameInfo>, FormatError> {
-    if frames.0.len() > limits::PACK_FRAMES {
-        return Err(FormatError::Damaged("pack has too many frames"));
-    }
+pub(super) fn frames_from_wire(frames: Frames, room: u64) -> Result<Vec<FrameInfo>, FormatError> {
     let frames = frames.0.into_iter().map(WireFrame::into_info).collect::<Result<Vec<_>, _>>()?;
     let sum: u64 = frames.iter().map(|f| u64::from(f.stored)).sum();
     if sum > room { Err(FormatError::Damaged("pack's frames exceed its size")) } else { Ok(frames) }
@@ -129,7 +127,11 @@ pub fn finish(
         extensions: List::default(),
     };
     let start = pack.len();
-    pack.extend_from_slice(&sealed_v1::pack_payload(&record::encode(&toc)?)?);
+    let toc = record::encode(&toc)?;
+    if toc.len() > limits::TOC {
+        return Err(FormatError::TooLarge("pack's table of contents"));
+    }
+    pack.extend_from_slice(&sealed_v1::pack_payload(&toc)?);
     let number = u32::try_from(frames.len()).map_err(|_| FormatError::TooLarge("pack"))?;
     key.seal(sealer.place(ObjectKind::Pack, number.into(), true), pack, start)?;
     let stored = pack.len() - start;

@@ -21,26 +21,31 @@ pub(super) fn decode<T: Decode<()>>(bytes: &[u8]) -> Result<T, FormatError> {
     if used == bytes.len() { Ok(record) } else { Err(FormatError::Damaged("bytes are left over")) }
 }
 
-/// A list. bincode's own `Vec` reserves what the count promises; this one grows with what is there.
+/// A list of at most `MAX` items. bincode's own `Vec` reserves what the count promises; this one
+/// grows with what is there. A limit keeps items that are small as bytes and large in memory, such
+/// as empty strings, from multiplying the size of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct List<T>(pub(super) Vec<T>);
+pub(super) struct List<T, const MAX: usize = { usize::MAX }>(pub(super) Vec<T>);
 
-impl<T> Default for List<T> {
+impl<T, const MAX: usize> Default for List<T, MAX> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<T: Encode> Encode for List<T> {
+impl<T: Encode, const MAX: usize> Encode for List<T, MAX> {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        if self.0.len() > MAX {
+            return Err(EncodeError::Other("list is too long"));
+        }
         (self.0.len() as u64).encode(encoder)?;
         self.0.iter().try_for_each(|item| item.encode(encoder))
     }
 }
 
-impl<C, T: Decode<C>> Decode<C> for List<T> {
+impl<C, T: Decode<C>, const MAX: usize> Decode<C> for List<T, MAX> {
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        let n = u64::decode(decoder)?;
+        let n = count::<C, D>(decoder, MAX)?;
         let mut items = Vec::new();
         for _ in 0..n {
             items.push(T::decode(decoder)?);
@@ -49,15 +54,20 @@ impl<C, T: Decode<C>> Decode<C> for List<T> {
     }
 }
 
-impl<'de, C, T: BorrowDecode<'de, C>> BorrowDecode<'de, C> for List<T> {
+impl<'de, C, T: BorrowDecode<'de, C>, const MAX: usize> BorrowDecode<'de, C> for List<T, MAX> {
     fn borrow_decode<D: BorrowDecoder<'de, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        let n = u64::decode(decoder)?;
+        let n = count::<C, D>(decoder, MAX)?;
         let mut items = Vec::new();
         for _ in 0..n {
             items.push(T::borrow_decode(decoder)?);
         }
         Ok(Self(items))
     }
+}
+
+fn count<C, D: Decoder<Context = C>>(decoder: &mut D, max: usize) -> Result<usize, DecodeError> {
+    let n = usize::try_from(u64::decode(decoder)?).map_err(|_| DecodeError::LimitExceeded)?;
+    if n > max { Err(DecodeError::LimitExceeded) } else { Ok(n) }
 }
 
 /// A byte string, read in pieces so that a false length costs nothing.
@@ -115,8 +125,11 @@ pub(super) struct Extension {
     pub(super) value: Bytes,
 }
 
+/// The last field of every record.
+pub(super) type Extensions = List<Extension, { limits::EXTENSIONS }>;
+
 /// No extension is defined in version 1: required ones are refused, optional ones skipped.
-pub(super) fn check_extensions(extensions: &List<Extension>) -> Result<(), FormatError> {
+pub(super) fn check_extensions(extensions: &Extensions) -> Result<(), FormatError> {
     match extensions.0.iter().find(|e| e.required) {
         Some(e) => Err(FormatError::Unsupported(format!("record extension {}", e.tag))),
         None => Ok(()),

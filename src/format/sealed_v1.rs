@@ -11,6 +11,8 @@ pub const HEADER: usize = 8 + OBJECT_NONCE + WRAPPED_KEY;
 /// Plaintext bytes of a record object's frames but the last.
 const PIECE: usize = 1 << 20;
 const MAGIC: &[u8; 4] = b"EXUV";
+/// The kinds of object that version 1 names.
+const KINDS: std::ops::RangeInclusive<u8> = 1..=5;
 const WRAP_SYMMETRIC: u8 = 1;
 const WRAP_X25519: u8 = 2;
 
@@ -59,6 +61,9 @@ impl Sealer {
         }
         if head[4] != FORMAT_VERSION {
             return Err(FormatError::Unsupported(format!("object version {}", head[4])));
+        }
+        if !KINDS.contains(&head[5]) {
+            return Err(FormatError::Unsupported(format!("object kind {}", head[5])));
         }
         if head[5] != kind as u8 {
             return Err(FormatError::Damaged("object is of another kind than its name says"));
@@ -115,8 +120,10 @@ impl Sealer {
         }
         let key = self.open_header(kind, bytes)?;
         let sealed = &bytes[HEADER..];
-        if sealed.is_empty() {
-            return Err(FormatError::Damaged("record object has no frame"));
+        // An empty last frame would be a second spelling of the same record.
+        let last = sealed.len() % (PIECE + TAG);
+        if sealed.is_empty() || (1..=TAG).contains(&last) {
+            return Err(FormatError::Damaged("record object has an empty frame"));
         }
         let count = sealed.len().div_ceil(PIECE + TAG);
         let mut body = Vec::with_capacity(sealed.len());
@@ -133,6 +140,7 @@ impl Sealer {
 pub(super) const STORED: u8 = 0;
 /// Codec byte of one zstd frame.
 pub(super) const ZSTD: u8 = 1;
+const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
 /// Prefixes a record with codec and raw length, compressed when that is shorter.
 pub(super) fn pack_payload(record: &[u8]) -> Result<Vec<u8>, FormatError> {
@@ -164,6 +172,12 @@ pub(super) fn decompress(codec: u8, payload: &[u8], raw: usize) -> Result<Vec<u8
     let bytes = match codec {
         STORED => payload.to_vec(),
         ZSTD => {
+            // zstd itself would go on to further frames and skip those that hold no data.
+            if zstd::zstd_safe::find_frame_compressed_size(payload) != Ok(payload.len())
+                || !payload.starts_with(ZSTD_MAGIC)
+            {
+                return Err(FormatError::Damaged("compressed data is not one frame"));
+            }
             // A frame states its size; a lie is found before memory is taken for it.
             let stated = zstd::zstd_safe::get_frame_content_size(payload).ok().flatten();
             if stated.is_some_and(|n| n != raw as u64) {

@@ -37,6 +37,21 @@ const CAPTURE_RAW_SQLITE: u8 = 2;
 /// Least bytes of an encoded entry, for bounding counts.
 const LEAST_ENTRY: usize = 7;
 
+/// Paths of a segment, taken together, as decoded. Front coding makes a few bytes stand for a whole
+/// path, so without a bound 16 MiB could ask for 100 GiB.
+struct PathBudget(usize);
+
+impl PathBudget {
+    fn new() -> Self {
+        Self(limits::SEGMENT_PATHS)
+    }
+
+    fn take(&mut self, n: usize) -> Result<(), FormatError> {
+        self.0 = self.0.checked_sub(n).ok_or(FormatError::Damaged("a segment's paths are too long"))?;
+        Ok(())
+    }
+}
+
 /// A child of a node segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Child {
@@ -182,6 +197,9 @@ pub fn encode_node(level: u8, children: &[Child]) -> Vec<u8> {
 
 /// Decodes a segment of either sort.
 pub fn decode(bytes: &[u8]) -> Result<Segment, FormatError> {
+    if bytes.len() > limits::BLOB {
+        return Err(FormatError::Damaged("segment is too long"));
+    }
     let mut cursor = Cursor::new(bytes);
     let [encoding, level] = cursor.array()?;
     if encoding != ENCODING {
@@ -195,32 +213,50 @@ pub fn decode(bytes: &[u8]) -> Result<Segment, FormatError> {
 }
 
 fn decode_node(mut cursor: Cursor<'_>) -> Result<Vec<Child>, FormatError> {
-    let count = cursor.count(3)?;
+    let count = segment_count(&mut cursor, 3)?;
     let mut body = Cursor::new(cursor.bytes(limits::BLOB)?);
     let mut ids = cursor;
+    let mut paths = PathBudget::new();
+    let mut total = 0u64;
     let mut children: Vec<Child> = Vec::with_capacity(count.min(ids.remaining() / 32));
     for _ in 0..count {
-        let first = get_path(&mut body, children.last().map(|c| &c.first))?;
-        children.push(Child { first, entries: body.varint()?, id: BlobId(ids.array()?) });
+        let first = get_path(&mut body, children.last().map(|c| &c.first), &mut paths)?;
+        let entries = body.varint()?;
+        total = total
+            .checked_add(entries)
+            .filter(|_| entries > 0)
+            .ok_or(FormatError::Damaged("count of entries is outside the limits"))?;
+        children.push(Child { first, entries, id: BlobId(ids.array()?) });
     }
     body.end()?;
     ids.end()?;
-    if children.is_empty() { Err(FormatError::Damaged("segment is empty")) } else { Ok(children) }
+    Ok(children)
 }
 
 fn decode_leaf(mut cursor: Cursor<'_>) -> Result<Vec<Entry>, FormatError> {
     let attributes = get_attributes(&mut cursor)?;
-    let count = cursor.count(LEAST_ENTRY)?;
+    let count = segment_count(&mut cursor, LEAST_ENTRY)?;
     let mut body = Cursor::new(cursor.bytes(limits::BLOB)?);
     let mut ids = cursor;
+    let mut paths = PathBudget::new();
     let mut entries: Vec<Entry> = Vec::new();
     for _ in 0..count {
-        let entry = get_entry(&mut body, &mut ids, &attributes, entries.last())?;
+        let path = get_path(&mut body, entries.last().map(|e| &e.path), &mut paths)?;
+        let entry = get_entry(&mut body, &mut ids, &attributes, path, entries.last())?;
         entries.push(entry);
     }
     body.end()?;
     ids.end()?;
-    if entries.is_empty() { Err(FormatError::Damaged("segment is empty")) } else { Ok(entries) }
+    Ok(entries)
+}
+
+/// The number of entries or children of a segment, each of `least` bytes or more.
+fn segment_count(cursor: &mut Cursor<'_>, least: usize) -> Result<usize, FormatError> {
+    match cursor.count(least)? {
+        0 => Err(FormatError::Damaged("segment is empty")),
+        n if n > limits::SEGMENT_ENTRIES => Err(FormatError::Damaged("segment has too many entries")),
+        n => Ok(n),
+    }
 }
 
 fn get_attributes(cursor: &mut Cursor<'_>) -> Result<Vec<(u32, Arc<Owner>)>, FormatError> {
@@ -246,9 +282,9 @@ fn get_entry(
     body: &mut Cursor<'_>,
     ids: &mut Cursor<'_>,
     attributes: &[(u32, Arc<Owner>)],
+    path: RepoPath,
     previous: Option<&Entry>,
 ) -> Result<Entry, FormatError> {
-    let path = get_path(body, previous.map(|e| &e.path))?;
     let flags = body.u8()?;
     let attribute = usize::try_from(body.varint()?).ok().and_then(|i| attributes.get(i));
     let (mode, owner) = attribute.ok_or(FormatError::Damaged("entry names no attribute"))?;
@@ -302,11 +338,16 @@ fn put_path(out: &mut Vec<u8>, previous: &mut Vec<u8>, path: &RepoPath) {
     previous.extend_from_slice(&path[shared..]);
 }
 
-fn get_path(body: &mut Cursor<'_>, previous: Option<&RepoPath>) -> Result<RepoPath, FormatError> {
+fn get_path(
+    body: &mut Cursor<'_>,
+    previous: Option<&RepoPath>,
+    budget: &mut PathBudget,
+) -> Result<RepoPath, FormatError> {
     let before = previous.map_or(&[][..], RepoPath::as_bytes);
     let shared = usize::try_from(body.varint()?).ok().and_then(|n| before.get(..n));
     let shared = shared.ok_or(FormatError::Damaged("path shares more than there is"))?;
     let suffix = body.bytes(MAX_PATH)?;
+    budget.take(shared.len() + suffix.len())?;
     let path =
         RepoPath::new([shared, suffix].concat()).map_err(|_| FormatError::Damaged("a path is malformed"))?;
     match previous {
@@ -354,7 +395,13 @@ fn put_content(body: &mut Vec<u8>, ids: &mut Vec<u8>, content: &Content) {
             lists.iter().for_each(|id| ids.extend_from_slice(&id.0));
         }
     }
-    if let Some(hash) = &content.hash {
+    // A hash that readers do not expect here would shift everything after it.
+    let many = match &content.slices {
+        Slices::Inline(slices) => slices.len() > 1,
+        Slices::Lists(_) => true,
+    };
+    debug_assert!(!many || content.hash.is_some(), "content in parts has no content hash");
+    if let Some(hash) = content.hash.as_ref().filter(|_| many) {
         body.push(hash.block_log2);
         ids.extend_from_slice(&hash.hash);
     }
@@ -480,9 +527,10 @@ fn get_capture(value: &mut Cursor<'_>, kind: &mut EntryKind) -> Result<(), Forma
 
 fn get_xattrs(value: &mut Cursor<'_>) -> Result<Vec<Xattr>, FormatError> {
     let count = value.count(2)?;
-    if count > limits::XATTRS || value.remaining() > 2 * limits::XATTRS_TOTAL {
+    if count > limits::XATTRS {
         return Err(FormatError::Damaged("extended attributes are outside the limits"));
     }
+    let mut total = 0;
     let mut xattrs: Vec<Xattr> = Vec::with_capacity(count);
     for _ in 0..count {
         let name = value.bytes(limits::XATTR_VALUE)?.to_vec();
@@ -490,7 +538,12 @@ fn get_xattrs(value: &mut Cursor<'_>) -> Result<Vec<Xattr>, FormatError> {
         if bad {
             return Err(FormatError::Damaged("extended attribute name is malformed"));
         }
-        xattrs.push(Xattr { name, value: value.bytes(limits::XATTR_VALUE)?.to_vec() });
+        let value = value.bytes(limits::XATTR_VALUE)?.to_vec();
+        total += name.len() + value.len();
+        if total > limits::XATTRS_TOTAL {
+            return Err(FormatError::Damaged("extended attributes are outside the limits"));
+        }
+        xattrs.push(Xattr { name, value });
     }
     Ok(xattrs)
 }

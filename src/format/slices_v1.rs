@@ -86,9 +86,13 @@ pub fn encode_list(slices: &[Slice]) -> Vec<u8> {
 
 /// Decodes a slice list blob; returns its slices and the bytes they cover.
 pub fn decode_list(bytes: &[u8]) -> Result<(Vec<Slice>, u64), FormatError> {
+    if bytes.len() > limits::BLOB {
+        return Err(FormatError::Damaged("slice list is too long"));
+    }
     let mut cursor = Cursor::new(bytes);
-    if cursor.u8()? != ENCODING {
-        return Err(FormatError::Unsupported("slice list encoding".into()));
+    let encoding = cursor.u8()?;
+    if encoding != ENCODING {
+        return Err(FormatError::Unsupported(format!("slice list encoding {encoding}")));
     }
     let mut body = Cursor::new(cursor.bytes(limits::BLOB)?);
     let mut ids = cursor;

@@ -1,6 +1,6 @@
 //! Snapshot records: `format-spec/` section 9.
 
-use super::record::{self, Bytes, Extension, List, Text};
+use super::record::{self, Bytes, Extensions, List, Text};
 use super::{FormatError, limits};
 use crate::model::{
     BlobId, DatabaseRecord, FileError, Integrity, ManifestRef, ObjectId, Reason, RepoPath, Snapshot,
@@ -41,17 +41,17 @@ struct Wire {
     sequence: u64,
     parent: Option<[u8; 32]>,
     root: Bytes,
-    paths: List<Bytes>,
-    selection: List<Text>,
-    tags: List<Text>,
+    paths: List<Bytes, { limits::SNAPSHOT_LIST }>,
+    selection: List<Text, { limits::SNAPSHOT_LIST }>,
+    tags: List<Text, { limits::SNAPSHOT_LIST }>,
     manifest_root: [u8; 32],
     manifest_level: u8,
     complete: bool,
-    errors: List<WireError>,
+    errors: List<WireError, { limits::SNAPSHOT_ERRORS }>,
     error_count: u64,
-    databases: List<WireDatabase>,
+    databases: List<WireDatabase, { limits::SNAPSHOT_LIST }>,
     stats: [u64; 12],
-    extensions: List<Extension>,
+    extensions: Extensions,
 }
 
 /// Encodes a snapshot record.
@@ -107,10 +107,7 @@ pub fn decode(bytes: &[u8]) -> Result<Snapshot, FormatError> {
     if wire.manifest_level > limits::LEVEL {
         return Err(FormatError::Damaged("manifest is too deep"));
     }
-    if wire.errors.0.len() > limits::SNAPSHOT_ERRORS {
-        return Err(FormatError::Damaged("snapshot lists too many errors"));
-    }
-    let texts = |list: List<Text>| list.0.into_iter().map(|t| t.0).collect();
+    let texts = |list: List<Text, { limits::SNAPSHOT_LIST }>| list.0.into_iter().map(|t| t.0).collect();
     Ok(Snapshot {
         time: timestamp(wire.secs, wire.nanos)?,
         kind: match wire.kind {
@@ -192,6 +189,12 @@ fn database(wire: WireDatabase) -> Result<DatabaseRecord, FormatError> {
         user_version: wire.user_version,
         application_id: wire.application_id,
         integrity: match wire.integrity {
+            0 if checked != Timestamp::default() || !wire.message.0.is_empty() => {
+                return Err(FormatError::Damaged("a check that was not made has a result"));
+            }
+            1 if !wire.message.0.is_empty() => {
+                return Err(FormatError::Damaged("a good check has a message"));
+            }
             0 => Integrity::NotChecked,
             1 => Integrity::Ok(checked),
             2 => Integrity::Failed(checked, wire.message.0),

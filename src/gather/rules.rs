@@ -23,7 +23,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use super::Profile;
 use super::anchored::{Patterns, Position};
 use crate::fs::Dir;
-use crate::model::{Classify, ErrorClass};
+use crate::model::{Classify, ErrorClass, RepoPath};
 
 /// Name of the ignore files.
 pub const IGNORE_FILE: &str = ".exuviaignore";
@@ -118,6 +118,36 @@ impl Rules {
             profile: options.profile.skip(),
             ignore_files: options.ignore_files,
         })))
+    }
+}
+
+impl Rules {
+    /// True when a walk of `root` would leave out the file at `path`, which need not exist; also when
+    /// a directory on the way to it cannot be opened.
+    pub fn leave_out(&self, root: &Dir, path: &RepoPath) -> bool {
+        let mut judge = Judge::new(self.clone());
+        let mut standing = judge.start();
+        let (mut at, mut opened) = (RepoPath::root(), None::<Dir>);
+        let count = path.components().count();
+        for (depth, name) in path.components().enumerate() {
+            let dir = opened.as_ref().unwrap_or(root);
+            if judge.reads_ignore_files() {
+                // The walk reports one that cannot be read.
+                let _ = judge.enter(dir, at.as_bytes(), depth);
+            }
+            let is_dir = depth + 1 < count;
+            let Ok(next) = at.join(name) else { return true };
+            match judge.judge(&standing, next.as_bytes(), name, is_dir) {
+                Verdict::Keep(further) => standing = further,
+                Verdict::LeaveOut => return true,
+            }
+            if is_dir {
+                let Ok(next) = dir.open_dir(name) else { return true };
+                opened = Some(next);
+            }
+            at = next;
+        }
+        false
     }
 }
 

@@ -28,7 +28,20 @@ impl Catalog {
     pub fn load(repository: &Repository, kind: SnapshotKind) -> Result<Self, RepoError> {
         let listed = repository.list(folder(kind))?;
         let entry = |ObjectInfo { name, time, id, .. }| Some(CatalogEntry { time: time?, id, name });
-        Ok(Self::from_entries(listed.into_iter().filter_map(entry)))
+        let mut catalog = Self::from_entries(listed.into_iter().filter_map(entry));
+        catalog.order_ties(repository);
+        Ok(catalog)
+    }
+
+    /// Names tell seconds. Of snapshots of one second their records tell which came first; one that
+    /// cannot be read counts as the oldest, so that it is not taken for the latest.
+    fn order_ties(&mut self, repository: &Repository) {
+        for same in self.entries.chunk_by_mut(|a, b| a.time == b.time).filter(|same| same.len() > 1) {
+            same.sort_by_cached_key(|entry| {
+                let record = repository.snapshot(entry).ok();
+                (record.map(|snapshot| (snapshot.time.nanos, snapshot.sequence)), entry.id)
+            });
+        }
     }
 
     /// A catalog of these entries.

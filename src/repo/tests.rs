@@ -165,7 +165,7 @@ fn blobs_are_stored_once_and_read_back_verified() {
     let dir = tempfile::tempdir().unwrap();
     let remote = Arc::new(Memory::default());
     let repository = repository(&remote, dir.path());
-    let blobs: Vec<_> = (0..40).map(|n| bytes(n, 1 + 20_000 * (n as usize % 7))).collect();
+    let blobs: Vec<_> = (0..40u8).map(|n| bytes(n.into(), 1 + 20_000 * usize::from(n % 7))).collect();
     let id = |b: &Vec<u8>| repository.sealer().keys.blob_id(BlobKind::Data, b);
     let mut first = packer(&repository);
     for blob in blobs.iter().chain(&blobs) {
@@ -196,7 +196,7 @@ fn packs_of_an_interrupted_run_are_found_and_published() {
     let blobs: Vec<_> = (0..100).map(|n| bytes(n, 50_000)).collect();
     let id = |b: &Vec<u8>| repository.sealer().keys.blob_id(BlobKind::Data, b);
     let mut first = packer(&repository);
-    blobs.iter().for_each(|b| drop(first.add(BlobKind::Data, id(b), b).unwrap()));
+    blobs.iter().for_each(|b| assert!(first.add(BlobKind::Data, id(b), b).unwrap()));
     first.publish().unwrap();
     // As if the run had ended before its index was stored.
     let stored = remote.list("packs").unwrap().len() as u64;

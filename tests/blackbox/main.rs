@@ -8,4 +8,8 @@ mod codes;
 mod concurrent;
 mod crash;
 mod damage;
+mod fidelity;
+mod incremental;
+mod sqlite_live;
 mod support;
+mod tree;

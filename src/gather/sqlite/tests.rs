@@ -144,7 +144,7 @@ struct Other(Child);
 impl Other {
     fn start(path: &Path, task: &str) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "gather::sqlite::tests::child", "--ignored", "--nocapture"])
+            .args(["--exact", "gather::sqlite::tests::child", "--nocapture"])
             .env("EXUVIA_TEST_DB", path)
             .env("EXUVIA_TEST_TASK", task)
             .stdin(Stdio::piped())
@@ -167,7 +167,6 @@ impl Drop for Other {
 }
 
 #[test]
-#[ignore = "runs in a process of its own, started by other tests"]
 fn child() {
     let Some(path) = std::env::var_os("EXUVIA_TEST_DB") else { return };
     let task = std::env::var("EXUVIA_TEST_TASK").unwrap();

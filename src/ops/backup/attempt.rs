@@ -74,6 +74,8 @@ impl Source {
         };
         let only =
             request.paths.iter().map(|p| relative(&request.root, &root, p)).collect::<Result<_, _>>()?;
+        // Before the first use of the cache it is not there; what is not there cannot be recognised.
+        let _ = fs::create_private_dir_all(repository.cache().directory());
         let own = [repository.remote().local_directory(), Some(repository.cache().directory().to_path_buf())];
         let forbidden =
             own.into_iter().flatten().filter_map(|p| fs::stat_path(&p).ok()).map(|s| s.identity());
@@ -274,7 +276,9 @@ impl Attempt<'_> {
         }
         let known = sequencer.previous_databases.keys().cloned();
         let hints = source.profile.databases(&source.dir);
-        changed_databases(context, &source.dir, known.chain(hints), self.request.rescan)
+        // What is left out now, though an earlier snapshot has it, is not even opened.
+        let wanted = known.chain(hints).filter(|path| !source.options.rules.leave_out(&source.dir, path));
+        changed_databases(context, &source.dir, wanted, self.request.rescan)
     }
 
     /// Captures databases before anything else is read: other files are written after, and refer

@@ -13,6 +13,7 @@ use super::job::{FileDone, FileJob, Group, Job, Piece, ReadFile};
 use crate::chunk::{Chunker, MAX_CHUNK, MIN_CHUNK};
 use crate::clock::Clock;
 use crate::crypto::ContentHasher;
+use crate::format::limits;
 use crate::fs::{self, Stat};
 use crate::gather::sqlite;
 use crate::model::{BlobId, BlobKind, Capture, Content, ContentHash, Slice};
@@ -23,8 +24,10 @@ use crate::report::Monitor;
 const GROUP: usize = 1 << 20;
 /// One read.
 const READ: usize = 256 << 10;
-/// Blocks of content hashes of ordinary files.
+/// Blocks of content hashes of ordinary files, and of those from 1 GiB on.
 const BLOCK_LOG2: u8 = 16;
+const LARGE_BLOCK_LOG2: u8 = 20;
+const LARGE: u64 = 1 << 30;
 /// Smaller files are stored anew when they grow: a slice more costs more than it saves.
 const MIN_GROWN: u64 = 16 << 10;
 /// Trailing slices shorter than a small file are cut anew when there are this many.
@@ -151,6 +154,9 @@ impl<'a> Reader<'a> {
                 drop(file);
                 return self.database(job, &stat);
             }
+            if stat.size > limits::FILE_SIZE {
+                return Err(io::Error::other("is larger than 1 PiB").into());
+            }
             let mark = self.mark();
             let xattrs = fs::read_xattrs(&file)?;
             let content = self.content(&mut file, &stat, job.previous.as_deref())?;
@@ -218,9 +224,11 @@ impl<'a> Reader<'a> {
         previous: Option<&Content>,
     ) -> Result<ReadContent, ReadError> {
         let keys = &self.context.repository.sealer().keys;
+        let block_log2 = if stat.size < LARGE { BLOCK_LOG2 } else { LARGE_BLOCK_LOG2 };
         let mut slices = Vec::new();
-        let mut hasher = (stat.size > MIN_CHUNK as u64 || previous.is_some())
-            .then(|| ContentHasher::new(keys, BLOCK_LOG2));
+        // Whatever may become more than one slice, however small: the format wants its hash.
+        let mut hasher = (stat.size > MIN_CHUNK as u64 || previous.is_some() || stat.may_have_holes())
+            .then(|| ContentHasher::new(keys, block_log2));
         let mut size = 0;
         if stat.may_have_holes() {
             for range in fs::data_ranges(file, stat.size)? {
@@ -244,9 +252,7 @@ impl<'a> Reader<'a> {
             size = same + self.chunks(file, left, &mut slices, hasher.as_mut())?;
         }
         let hash = match hasher {
-            Some(hasher) if slices.len() > 1 => {
-                Some(ContentHash { block_log2: BLOCK_LOG2, hash: hasher.finish() })
-            }
+            Some(hasher) if slices.len() > 1 => Some(ContentHash { block_log2, hash: hasher.finish() }),
             _ => None,
         };
         Ok(ReadContent { slices, size, hash })

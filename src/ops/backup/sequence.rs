@@ -264,14 +264,20 @@ impl<'a> Sequencer<'a> {
         self.push(Entry { path, kind: EntryKind::File(content), meta, link_group, unsettled: read.unsettled })
     }
 
-    fn keep(&mut self, entry: Entry) -> Result<(), Error> {
+    fn keep(&mut self, mut entry: Entry) -> Result<(), Error> {
+        if entry.link_group != 0
+            && let EntryKind::File(content) = &mut entry.kind
+        {
+            // Other names of this file may not have been in the previous snapshot. One that was read
+            // anew may be cut in another way; all names of a file have the same content.
+            let identity = (self.root_dev, entry.meta.inode);
+            let (first, unsettled) =
+                self.links.entry(identity).or_insert_with(|| (content.clone(), entry.unsettled));
+            content.clone_from(first);
+            entry.unsettled = *unsettled;
+        }
         if let Some(content) = entry.content() {
             self.stats.files_unmodified += 1;
-            if entry.link_group != 0 {
-                // Other names of this file may not have been in the previous snapshot.
-                let identity = (self.root_dev, entry.meta.inode);
-                self.links.entry(identity).or_insert_with(|| (content.clone(), false));
-            }
             if content.capture != Capture::Plain {
                 self.databases.extend(self.previous_databases.get(&entry.path).cloned());
             }

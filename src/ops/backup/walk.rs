@@ -209,7 +209,9 @@ impl Walk<'_> {
         let kept = previous.as_ref().is_some_and(|p| self.is_unchanged(&stat, &parent, p));
         let this = FoundFile { path: path.clone(), stat, existed };
         if self.captured.contains(&path) {
-            self.items.push(Item::Captured(this));
+            // Two names of one database must not become two images of it.
+            let first = stat.nlink < 2 || self.links.insert(stat.identity());
+            self.items.push(if first { Item::Captured(this) } else { Item::Link(this) });
             return;
         }
         if kept && !sidecar {

@@ -47,6 +47,7 @@ thread_local! {
 /// replay an old log into the new file.
 pub(super) fn move_aside(
     context: &Context<'_>,
+    plan: &Plan,
     dir: &Dir,
     planned: &PlannedFile,
 ) -> io::Result<Vec<(PathBuf, PathBuf)>> {
@@ -63,6 +64,13 @@ pub(super) fn move_aside(
     for suffix in [&b"-wal"[..], b"-shm", b"-journal"] {
         let name = [planned.entry.path.name(), suffix].concat();
         if dir.stat_at(&name).is_err() {
+            continue;
+        }
+        // One that the snapshot has, beside a raw copy, belongs there.
+        let path = folder.join(&name).map_err(io::Error::other)?;
+        if plan.files.binary_search_by(|f| f.entry.path.cmp(&path)).is_ok()
+            || plan.same.iter().any(|entry| entry.path == path)
+        {
             continue;
         }
         let id = context.request.id.short();

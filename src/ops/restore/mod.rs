@@ -12,6 +12,7 @@ use std::sync::Arc;
 use self::plan::{Plan, Planner};
 use crate::clock::Clock;
 use crate::fs::{self, Dir};
+use crate::gather::sqlite;
 use crate::model::{Classify, ErrorClass, FileError, ObjectId, RepoPath, Snapshot};
 use crate::repo::{BlobReader, RepoError, Repository, SharedIndex};
 use crate::report::{Monitor, Phase};
@@ -136,6 +137,7 @@ pub fn run(
     let context = Context { repository, request, blobs, monitor: monitor.as_ref() };
     let target = &request.target;
     refuse_own(repository, target)?;
+    refuse_in_use(request)?;
     let failed = |source| Error::Target { path: target.clone(), source };
     if !request.dry_run {
         fs::create_private_dir_all(target).map_err(failed)?;
@@ -170,6 +172,19 @@ pub fn run(
     let taken = clock.monotonic().saturating_sub(started);
     outcome.duration_ms = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
     if monitor.cancelled() { Err(Error::Interrupted) } else { Ok(outcome) }
+}
+
+/// Asked of all databases before anything is changed; each is asked again when its turn comes.
+fn refuse_in_use(request: &Request) -> Result<(), Error> {
+    let asked =
+        |path: &RepoPath| request.paths.is_empty() || request.paths.iter().any(|p| path.starts_with(p));
+    for database in request.snapshot.databases.iter().filter(|d| asked(&d.path)) {
+        let path = request.target.join(database.path.to_os_path());
+        if sqlite::is_open_elsewhere(&path).unwrap_or(false) {
+            return Err(Error::DatabaseInUse { path });
+        }
+    }
+    Ok(())
 }
 
 /// Restoring over the repository that is read from would destroy both.

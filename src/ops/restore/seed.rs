@@ -57,9 +57,8 @@ pub(super) fn run(context: &Context<'_>, root: &Arc<Dir>, plan: &Plan, written: 
         entry.meta.mode = stat.mode;
         (entry.meta.mtime, entry.meta.ctime, entry.meta.inode) = (stat.mtime, stat.ctime, stat.inode);
         entry.unsettled = false;
-        if entry.link_group != 0 {
-            entry.link_group = stat.inode.max(1);
-        }
+        // As the walk will find it: other names may lie outside what was restored, or inside.
+        entry.link_group = if entry.content().is_some() && stat.nlink > 1 { stat.inode.max(1) } else { 0 };
         if let Some(content) = entry.content()
             && let Capture::Sqlite { page_size } = content.capture
         {

@@ -325,9 +325,10 @@ impl Writer<'_> {
             }
         }
         finish::apply(self.context.request, file.as_ref(), &planned.entry.meta).map_err(io_failed)?;
+        // Also where the database itself is gone: what it left behind would be replayed into this one.
+        let moved = finish::move_aside(self.context, self.plan, &dir, planned).map_err(io_failed)?;
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner).extend(moved);
         if planned.replaces {
-            let moved = finish::move_aside(self.context, &dir, planned).map_err(io_failed)?;
-            self.moved.lock().unwrap_or_else(PoisonError::into_inner).extend(moved);
             file.sync_all().map_err(io_failed)?;
             dir.rename_at(&name, &dir, planned.entry.path.name()).map_err(io_failed)?;
         }

@@ -1,0 +1,16 @@
+//! Snapshot records, once their seal is open.
+#![no_main]
+
+use exuvia::format::snapshot_v1::{decode, encode};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(record) = decode(bytes) else { return };
+    assert!(
+        record.databases.len() + record.errors.len() + record.paths.len() + record.tags.len() <= bytes.len()
+    );
+    let again = encode(&record).expect("what was decoded encodes");
+    // Longer spellings of integers and skipped extensions are all that may get lost.
+    assert!(again.len() <= bytes.len());
+    assert_eq!(decode(&again), Ok(record));
+});
