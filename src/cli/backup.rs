@@ -373,6 +373,7 @@ mod tests {
 
     fn outcome() -> BackupOutcome {
         BackupOutcome {
+            excluded: 0,
             id: Some(ObjectId([1; 32])),
             snapshot: Snapshot {
                 time: Timestamp::from_secs(1_700_000_000),

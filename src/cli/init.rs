@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
     let opened = ctx.open_with(&place, obtained, OnSignal::End)?;
     let request = InitRequest { label: args.label.clone(), params };
     let id = opened.run(|session| app::init(session, &request)).map_err(|e| match e.class {
-        ErrorClass::Failed => e.hint("a new repository needs a directory that is empty or does not exist"),
+        ErrorClass::Failed => e.hint("choose another place; what is there was left as it is"),
         _ => e,
     })?;
     if ctx.output.json {

@@ -65,8 +65,8 @@ pub(super) struct Sequencer<'a> {
     early: HashMap<RepoPath, FileDone>,
     /// Databases captured consistently: their companions are not stored.
     captured: HashSet<RepoPath>,
-    /// Files with several names: content by device and inode.
-    links: HashMap<(u64, u64), (Content, bool)>,
+    /// Files with several names: content by link group.
+    links: HashMap<u64, (Content, bool)>,
     pub(super) skipped: HashMap<SkipReason, u64>,
 }
 
@@ -258,7 +258,7 @@ impl<'a> Sequencer<'a> {
         }
         let link_group = link_group(&read.stat, self.root_dev);
         if link_group != 0 {
-            self.links.insert(read.stat.identity(), (content.clone(), read.unsettled));
+            self.links.insert(link_group, (content.clone(), read.unsettled));
         }
         let meta = self.describer.metadata(&read.stat, read.xattrs);
         self.push(Entry { path, kind: EntryKind::File(content), meta, link_group, unsettled: read.unsettled })
@@ -270,9 +270,8 @@ impl<'a> Sequencer<'a> {
         {
             // Other names of this file may not have been in the previous snapshot. One that was read
             // anew may be cut in another way; all names of a file have the same content.
-            let identity = (self.root_dev, entry.meta.inode);
             let (first, unsettled) =
-                self.links.entry(identity).or_insert_with(|| (content.clone(), entry.unsettled));
+                self.links.entry(entry.link_group).or_insert_with(|| (content.clone(), entry.unsettled));
             content.clone_from(first);
             entry.unsettled = *unsettled;
         }
@@ -286,9 +285,8 @@ impl<'a> Sequencer<'a> {
     }
 
     fn link(&mut self, found: FoundFile) -> Result<(), Error> {
-        let Some((content, unsettled)) = self.links.get(&found.stat.identity()).cloned() else {
-            // Its first name could not be read, or is on another file system and unchanged; the
-            // error for the former stands already.
+        let link_group = link_group(&found.stat, self.root_dev);
+        let Some((content, unsettled)) = self.links.get(&link_group).cloned() else {
             let message = "is another name of a file that could not be read".to_string();
             self.fail(found.path, message);
             return Ok(());
@@ -298,7 +296,6 @@ impl<'a> Sequencer<'a> {
         } else {
             self.stats.files_new += 1;
         }
-        let link_group = link_group(&found.stat, self.root_dev);
         let meta = self.describer.metadata(&found.stat, Vec::new());
         let kind = EntryKind::File(content);
         self.push(Entry { path: found.path, kind, meta, link_group, unsettled })
