@@ -48,7 +48,7 @@ fn zoned(clock: &dyn Clock) -> jiff::Zoned {
 /// The snapshot that the user named, of the regular ones or, by its id, a safety snapshot.
 fn choose(session: &Session, repository: &Repository, word: &str) -> Result<SnapshotInfo, AppError> {
     let now = zoned(session.clock.as_ref());
-    let regular = Catalog::load(repository, SnapshotKind::Regular)?.settled(repository);
+    let regular = Catalog::load(repository, SnapshotKind::Regular)?;
     let entry = match select::choose(&regular, word, &now) {
         Ok(entry) => entry.clone(),
         Err(error) => {
@@ -102,7 +102,7 @@ pub fn snapshots(session: &Session, safety: bool) -> Result<Vec<SnapshotInfo>, A
     let (repository, _) = open(session)?;
     let kind = if safety { SnapshotKind::Safety } else { SnapshotKind::Regular };
     let mut found = Vec::new();
-    for entry in Catalog::load(&repository, kind)?.settled(&repository).entries() {
+    for entry in Catalog::load(&repository, kind)?.entries() {
         match repository.snapshot(entry) {
             Ok(snapshot) => found.push(SnapshotInfo { id: entry.id, snapshot }),
             // One damaged record must not hide the others; `check` counts it.
@@ -225,7 +225,7 @@ pub fn stats(session: &Session) -> Result<StatsOutcome, AppError> {
     for folder in [Folder::Keys, Folder::Index, Folder::Snapshots, Folder::Safety, Folder::Gc] {
         stats.other_bytes += repository.list(folder)?.iter().map(|o| o.size).sum::<u64>();
     }
-    for entry in Catalog::load(&repository, SnapshotKind::Regular)?.settled(&repository).entries() {
+    for entry in Catalog::load(&repository, SnapshotKind::Regular)?.entries() {
         let snapshot = repository.snapshot(entry)?;
         stats.snapshots += 1;
         stats.total_bytes += snapshot.stats.bytes;

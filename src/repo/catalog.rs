@@ -52,16 +52,6 @@ impl Catalog {
         Self { entries }
     }
 
-    /// Names tell whole seconds only: brings snapshots of one second into the order in which they were
-    /// taken. Costs a read for each of those; ones that cannot be read come first.
-    #[must_use]
-    pub fn settled(mut self, repository: &Repository) -> Self {
-        for same in self.entries.chunk_by_mut(|a, b| a.time == b.time).filter(|same| same.len() > 1) {
-            same.sort_by_cached_key(|entry| repository.snapshot(entry).ok().map(|s| s.time.nanos));
-        }
-        self
-    }
-
     /// The snapshots, oldest first.
     #[must_use]
     pub fn entries(&self) -> &[CatalogEntry] {

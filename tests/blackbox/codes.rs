@@ -270,7 +270,7 @@ fn picture_as_root(tree: &Path) -> crate::support::Picture {
     }
     let found = picture(tree);
     for path in &shut {
-        fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
     }
     found
 }
