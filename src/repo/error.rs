@@ -29,7 +29,7 @@ pub enum RepoError {
         location: String,
     },
     /// The passphrase opens none of the key objects.
-    #[error("wrong passphrase: it opens none of the {keys} keys of {location}")]
+    #[error("wrong passphrase: it opens no key of {location} (keys tried: {keys})")]
     WrongKey {
         /// The repository.
         location: String,
