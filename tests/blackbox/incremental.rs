@@ -1,5 +1,7 @@
 //! The second backup and those after it: what is read, what is stored, and that nothing is missed.
 
+#![allow(clippy::cast_possible_truncation, reason = "test code")]
+
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
