@@ -1,5 +1,7 @@
 //! What goes in comes out: names, content, metadata, links, holes; and a restore touches nothing else.
 
+#![allow(clippy::cast_possible_truncation, reason = "test code")]
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;

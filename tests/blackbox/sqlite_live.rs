@@ -408,6 +408,8 @@ fn old_companions_are_moved_aside() {
 fn holds_a_database_open() {
     let Some(path) = std::env::var_os("EXUVIA_TEST_DATABASE") else { return };
     let connection = Connection::open(path).unwrap();
+    // A lock of each mode, as one within a transaction has.
+    connection.execute_batch("BEGIN").unwrap();
     assert!(int(&connection, "SELECT count(*) FROM t") > 0);
     println!("\nready");
     // Until the test is done.
@@ -416,10 +418,15 @@ fn holds_a_database_open() {
 
 #[test]
 fn a_database_in_use_is_not_replaced() {
+    in_use("WAL");
+    in_use("DELETE");
+}
+
+fn in_use(mode: &str) {
     let repo = Repo::new();
     repo.put("a/new", b"new");
     repo.put("b", b"a file");
-    let connection = open(&repo.source("z/x.sqlite"), "PRAGMA journal_mode=WAL;");
+    let connection = open(&repo.source("z/x.sqlite"), &format!("PRAGMA journal_mode={mode};"));
     fill(&connection, 0, 50);
     repo.backup(&[]);
     repo.restore(&["--to", "t"]);
