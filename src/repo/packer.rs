@@ -280,7 +280,8 @@ fn publish_index(repository: &Repository, packs: &[PackInfo]) -> Result<u64, Rep
 fn start(repository: &Repository, options: PackerOptions, dry_run: bool, fault: &Fault) -> Threads {
     let (frames, frame_jobs) = bounded::<FrameJob>(options.threads);
     let (ready_frames, ready) = bounded::<ReadyFrame>(options.threads);
-    let (full_packs, uploads) = bounded::<ReadyPack>(1);
+    // Handed over directly: one pack is being filled or waits, one is on its way.
+    let (full_packs, uploads) = bounded::<ReadyPack>(0);
     // Unbounded in effect: the caller collects only at the end, and items are small.
     let (done, packs) = crossbeam_channel::unbounded();
     let abandoned = Arc::new(AtomicBool::new(false));

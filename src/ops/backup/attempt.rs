@@ -30,7 +30,7 @@ use crate::report::{Monitor, Phase};
 /// knows none.
 const LOOK_BACK: usize = 64;
 /// Batches that the walk may be ahead by.
-const BATCHES_AHEAD: usize = 8;
+const BATCHES_AHEAD: usize = 4;
 
 /// The directory and what of it belongs to the snapshot.
 pub(super) struct Source {
