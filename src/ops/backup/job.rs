@@ -27,7 +27,7 @@ pub(super) struct Job {
     pub(super) out: Sender<Group>,
 }
 
-/// About 1 MiB of chunks and what became of the files they belong to.
+/// About half a MiB of chunks and what became of the files they belong to.
 #[derive(Default)]
 pub(super) struct Group {
     pub(super) buffer: Vec<u8>,

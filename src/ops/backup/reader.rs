@@ -21,7 +21,7 @@ use crate::repo::{BlobReader, Repository, SharedIndex, load_slices};
 use crate::report::Monitor;
 
 /// A group is handed on when it holds this many bytes.
-const GROUP: usize = 1 << 20;
+const GROUP: usize = 512 << 10;
 /// One read.
 const READ: usize = 256 << 10;
 /// Blocks of content hashes of ordinary files, and of those from 1 GiB on.

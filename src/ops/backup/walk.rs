@@ -20,9 +20,9 @@ use crate::repo::{BlobReader, load_slices};
 const BATCH_ITEMS: usize = 512;
 /// Files of one job, and their bytes: enough to make hand-over cheap, few enough to spread.
 const JOB_FILES: usize = 64;
-const JOB_BYTES: u64 = 1 << 20;
+const JOB_BYTES: u64 = 512 << 10;
 /// Groups that a reader may be ahead by.
-const GROUPS_AHEAD: usize = 2;
+const GROUPS_AHEAD: usize = 1;
 
 /// Makes metadata from what the walk saw.
 pub(super) struct Describer {
