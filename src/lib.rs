@@ -8,7 +8,7 @@
 //! | front doors | `cli` |
 //! | use cases | `app`, `ops` |
 //! | storage and input | `repo`, `gather`, `remote`, `format` |
-//! | tools | `fs`, `chunk`, `crypto`, `config`, `report` |
+//! | tools | `fs`, `chunk`, `rclone`, `crypto`, `config`, `report` |
 //! | ground | `clock`, `model` |
 
 pub mod app;
@@ -22,6 +22,7 @@ pub mod fs;
 pub mod gather;
 pub mod model;
 pub mod ops;
+pub mod rclone;
 pub mod remote;
 pub mod repo;
 pub mod report;

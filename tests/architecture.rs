@@ -39,8 +39,8 @@ const LAYERS: &[Row] = &[
         module: "app",
         layer: USE_CASES,
         below: &[
-            "repo", "gather", "remote", "format", "fs", "chunk", "crypto", "config", "report", "clock",
-            "model",
+            "repo", "gather", "remote", "format", "fs", "rclone", "chunk", "crypto", "config", "report",
+            "clock", "model",
         ],
         beside: &["ops"],
         why: "app opens what an operation needs and runs it; it serves every front door, so it knows none",
@@ -49,8 +49,8 @@ const LAYERS: &[Row] = &[
         module: "ops",
         layer: USE_CASES,
         below: &[
-            "repo", "gather", "remote", "format", "fs", "chunk", "crypto", "config", "report", "clock",
-            "model",
+            "repo", "gather", "remote", "format", "fs", "rclone", "chunk", "crypto", "config", "report",
+            "clock", "model",
         ],
         beside: &[],
         why: "an operation is given opened parts and never asks how they were configured or will be shown",
@@ -72,7 +72,7 @@ const LAYERS: &[Row] = &[
     Row {
         module: "remote",
         layer: STORAGE,
-        below: &["fs", "report", "clock", "model"],
+        below: &["fs", "rclone", "report", "clock", "model"],
         beside: &[],
         why: "a remote moves sealed bytes under names; it must be unable to open them",
     },
@@ -89,6 +89,13 @@ const LAYERS: &[Row] = &[
         below: &["model"],
         beside: &[],
         why: "fs knows files and folders of this machine, and nothing of what is kept in them",
+    },
+    Row {
+        module: "rclone",
+        layer: TOOLS,
+        below: &["clock", "model"],
+        beside: &[],
+        why: "how the program rclone is run and understood; what is stored through it is not its business",
     },
     Row {
         module: "chunk",

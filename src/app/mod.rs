@@ -18,5 +18,6 @@ pub use crate::crypto::{Passphrase, ScryptParams};
 pub use crate::ops::backup::{Outcome as BackupOutcome, ProfileChoice, Selection};
 pub use crate::ops::check::{Outcome as CheckOutcome, Problem, ReadData};
 pub use crate::ops::restore::Outcome as RestoreOutcome;
-pub use crate::remote::RequestCounts;
+pub use crate::rclone::{Secret, Settings as RcloneSettings, Target};
+pub use crate::remote::{Fault, RequestCounts};
 pub use crate::repo::KeyInfo;

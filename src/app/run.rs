@@ -12,22 +12,30 @@ use super::{AppError, BackupOutcome, CheckOutcome, Passphrase, RestoreOutcome, S
 use crate::clock::Clock;
 use crate::model::{BlobKind, Entry, RepoPath, RepositoryId, Slice, SnapshotKind, Timestamp};
 use crate::ops::{backup as ops_backup, check as ops_check, restore as ops_restore, select};
-use crate::remote::{Counting, Local, Remote};
+use crate::remote::{Counting, Local, Rclone, Remote};
 use crate::repo::{
     BlobReader, Cache, Catalog, Folder, KeyInfo, LoadedIndex, ManifestReader, PackerOptions, RepoError,
     Repository, SharedIndex, load_slices,
 };
+use crate::report::Monitor;
 
-fn remote(location: &Location) -> Arc<dyn Remote> {
+fn remote(location: &Location, monitor: &Arc<dyn Monitor>, clock: &Arc<dyn Clock>) -> Arc<dyn Remote> {
     match location {
         Location::Local(path) => Arc::new(Local::new(path.clone())),
+        Location::Rclone(target) => {
+            Arc::new(Rclone::new(target.clone(), Arc::clone(monitor), Arc::clone(clock)))
+        }
     }
+}
+
+fn session_remote(session: &Session) -> Arc<dyn Remote> {
+    remote(&session.repository, &session.monitor, &session.clock)
 }
 
 /// An open repository and the wrapper that counts its requests.
 fn open(session: &Session) -> Result<(Repository, Arc<Counting>), AppError> {
     crate::fs::raise_open_file_limit();
-    let counting = Arc::new(Counting::new(remote(&session.repository)));
+    let counting = Arc::new(Counting::new(session_remote(session)));
     let handle: Arc<dyn Remote> = Arc::clone(&counting) as _;
     let repository =
         Repository::open(handle, &session.passphrase, |id| Ok(Cache::new(&session.cache_dir, id)))?;
@@ -62,8 +70,12 @@ fn choose(session: &Session, repository: &Repository, word: &str) -> Result<Snap
 }
 
 /// Whether there is a repository.
-pub fn probe(location: &Location) -> Result<bool, AppError> {
-    match Repository::probe(remote(location).as_ref()) {
+pub fn probe(
+    location: &Location,
+    monitor: &Arc<dyn Monitor>,
+    clock: &Arc<dyn Clock>,
+) -> Result<bool, AppError> {
+    match Repository::probe(remote(location, monitor, clock).as_ref()) {
         Ok(_) => Ok(true),
         Err(RepoError::NoRepository { .. }) => Ok(false),
         Err(e) => Err(e.into()),
@@ -72,7 +84,7 @@ pub fn probe(location: &Location) -> Result<bool, AppError> {
 
 /// Makes a repository.
 pub fn init(session: &Session, request: &InitRequest) -> Result<RepositoryId, AppError> {
-    let remote = remote(&session.repository);
+    let remote = session_remote(session);
     let created = session.clock.now();
     Ok(Repository::init(&remote, &session.passphrase, request.params, created, &request.label)?)
 }

@@ -7,7 +7,7 @@ use super::global::Context;
 use super::interrupt::OnSignal;
 use super::repository::{self, Place};
 use super::text;
-use crate::app::{self, InitRequest, Location, ScryptParams};
+use crate::app::{self, InitRequest, ScryptParams};
 use crate::model::ErrorClass;
 
 /// Make a repository
@@ -64,8 +64,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
         _ => e,
     })?;
     if ctx.output.json {
-        let Location::Local(path) = &place.location;
-        let path = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).into();
+        let path = std::os::unix::ffi::OsStrExt::as_bytes(place.path().as_os_str()).into();
         ctx.output.document(&Summary { r#type: "summary", repository: id.to_string(), path, key_file })?;
     } else {
         ctx.output.summary(&format!("{words}\nid: {id}"))?;

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
@@ -15,7 +16,9 @@ use super::global::{self, Context};
 use super::passphrase::{self, Obtained};
 use super::text;
 use crate::app::{self, AppError, InitRequest, Location, ScryptParams};
+use crate::clock::{Clock, SystemClock};
 use crate::model::ErrorClass;
+use crate::report::Monitor;
 
 /// Random bytes of the key file of the embedded default.
 const KEY_BYTES: usize = 32;
@@ -62,9 +65,12 @@ impl Place {
         }
     }
 
-    fn path(&self) -> &Path {
-        let Location::Local(path) = &self.location;
-        path
+    /// The directory of a local repository; of another one, what people call it.
+    pub(super) fn path(&self) -> &Path {
+        match &self.location {
+            Location::Local(path) => path,
+            Location::Rclone(target) => Path::new(&target.display),
+        }
     }
 
     /// What opens this repository.
@@ -165,7 +171,9 @@ impl Place {
     }
 
     fn exists(&self) -> Result<bool, CliError> {
-        app::probe(&self.location).map_err(|e| self.explain(&e))
+        let monitor: Arc<dyn Monitor> = Arc::new(crate::report::Silent);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        app::probe(&self.location, &monitor, &clock).map_err(|e| self.explain(&e))
     }
 
     fn explain(&self, e: &AppError) -> CliError {

@@ -86,6 +86,17 @@ impl Remote for Counting {
         Ok(())
     }
 
+    fn create(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {
+        add(&self.put, 1);
+        self.inner.create(name, bytes)?;
+        add(&self.bytes_put, bytes.len() as u64);
+        Ok(())
+    }
+
+    fn parallel_requests(&self) -> usize {
+        self.inner.parallel_requests()
+    }
+
     fn list(&self, folder: &str) -> Result<Vec<Listed>, RemoteError> {
         add(&self.list, 1);
         self.inner.list(folder)

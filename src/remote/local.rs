@@ -71,6 +71,13 @@ impl Remote for Local {
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {
+        match self.create(name, bytes) {
+            Err(RemoteError::Exists { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn create(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {
         let path = self.path(Verb::Put, name)?;
         let (Some(folder), Some(base)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
             return Err(failure(Verb::Put, name, ErrorKind::InvalidInput.into()));
@@ -83,7 +90,9 @@ impl Remote for Local {
             write_new(folder, base, bytes, OBJECT_MODE)
         };
         match store() {
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                Err(RemoteError::Exists { name: name.to_string() })
+            }
             other => other.map_err(|e| failure(Verb::Put, name, e)),
         }
     }

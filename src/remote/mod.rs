@@ -5,6 +5,7 @@
 mod counting;
 mod local;
 mod memory;
+mod rclone;
 
 use std::fmt;
 use std::io;
@@ -12,6 +13,7 @@ use std::io;
 pub use counting::{Counting, RequestCounts};
 pub use local::Local;
 pub use memory::Memory;
+pub use rclone::Rclone;
 
 use crate::model::{Classify, ErrorClass};
 
@@ -51,6 +53,40 @@ impl fmt::Display for Verb {
     }
 }
 
+/// What kind of failure a storage service reports. Decides whether trying again makes sense, and which
+/// hint helps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// May go away by itself: a network or server error, a rate limit, a time-out.
+    Transient,
+    /// Still failing when the time for it was up.
+    Deadline,
+    /// The credentials are wrong or expired.
+    Authentication,
+    /// The credentials do not allow this.
+    Permission,
+    /// The account or the disk is full.
+    Quota,
+    /// The bucket, share or host does not exist.
+    NoContainer,
+    /// What arrived is not what was sent, again and again.
+    Corrupt,
+    /// rclone is missing, too old, or cannot use its configuration.
+    Setup,
+    /// The user asked to stop.
+    Interrupted,
+    /// Anything else; tried again, since most failures of services pass.
+    Other,
+}
+
+impl Fault {
+    /// True when another try may succeed.
+    #[must_use]
+    pub fn is_worth_retrying(self) -> bool {
+        matches!(self, Self::Transient | Self::Corrupt | Self::Other)
+    }
+}
+
 /// Why a remote could not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
@@ -70,7 +106,25 @@ pub enum RemoteError {
         /// What is there.
         found: u64,
     },
-    /// Anything else.
+    /// `create` found an object of that name.
+    #[error("{name} exists already")]
+    Exists {
+        /// The object.
+        name: String,
+    },
+    /// A storage service, or the way to it, failed.
+    #[error("cannot {verb} {name}: {message}")]
+    Service {
+        /// What was tried.
+        verb: Verb,
+        /// The object or folder.
+        name: String,
+        /// What rclone said, without secrets.
+        message: String,
+        /// What kind of failure this is.
+        fault: Fault,
+    },
+    /// Reading or writing local files failed.
     #[error("cannot {verb} {name}: {source}")]
     Io {
         /// What was tried.
@@ -94,7 +148,9 @@ impl Classify for RemoteError {
     fn class(&self) -> ErrorClass {
         match self {
             Self::NotFound { .. } | Self::Size { .. } => ErrorClass::Damaged,
-            Self::Io { .. } => ErrorClass::Failed,
+            Self::Service { fault: Fault::Interrupted, .. } => ErrorClass::Interrupted,
+            Self::Service { fault: Fault::Setup, .. } => ErrorClass::Usage,
+            Self::Service { .. } | Self::Exists { .. } | Self::Io { .. } => ErrorClass::Failed,
         }
     }
 }
@@ -111,8 +167,20 @@ pub trait Remote: Send + Sync {
     /// Reads `len` bytes from `offset`; an object that ends earlier is [`RemoteError::Size`].
     fn get_range(&self, name: &str, offset: u64, len: u64) -> Result<Vec<u8>, RemoteError>;
 
-    /// Stores an object.
+    /// Stores an object. Its name is fresh or made from its content, so no remote has to look first; one
+    /// that can tell for nothing leaves an object of that name as it is. Returns when the remote has
+    /// confirmed the object's size.
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError>;
+
+    /// Stores an object under a name that others may choose too; one that is there already stays, and is
+    /// [`RemoteError::Exists`].
+    fn create(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {
+        match self.size(name) {
+            Ok(_) => Err(RemoteError::Exists { name: name.to_string() }),
+            Err(e) if e.is_not_found() => self.put(name, bytes),
+            Err(e) => Err(e),
+        }
+    }
 
     /// Lists the objects of a folder and of the folders below it, in no particular order. A folder
     /// that does not exist is empty.
@@ -126,6 +194,12 @@ pub trait Remote: Send + Sync {
 
     /// Where this is, for people.
     fn location(&self) -> String;
+
+    /// How many requests are worth having under way at once: few where they cost processor time, more
+    /// where they wait for a network.
+    fn parallel_requests(&self) -> usize {
+        1
+    }
 
     /// The directory that holds the objects, when they are local files; never backed up.
     fn local_directory(&self) -> Option<std::path::PathBuf> {
