@@ -56,6 +56,9 @@ impl PackerOptions {
 pub struct Published {
     /// The new index objects.
     pub index: Vec<ObjectInfo>,
+    /// The packs that they list. Their notes in the cache ([`Cache::forget_pending`]) can go as soon as
+    /// the next run will find the index objects without them.
+    pub listed: Vec<ObjectId>,
     /// Packs that this run stored.
     pub packs: u64,
     /// Packs that an interrupted run had stored and this one put into the index.
@@ -247,7 +250,7 @@ impl Packer {
         }
         published.index = write_index(&self.repository, &packs, &[])?;
         published.stored += published.index.iter().map(|object| object.size).sum::<u64>();
-        packs.iter().for_each(|p| self.repository.cache().forget_pending(&p.id));
+        published.listed = packs.iter().map(|pack| pack.id).collect();
         Ok(published)
     }
 }

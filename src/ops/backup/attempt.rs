@@ -23,7 +23,8 @@ use crate::model::{ObjectId, RepoPath, Snapshot, Stats, Timestamp};
 use crate::ops::cache_keys;
 use crate::remote::RequestCounts;
 use crate::repo::{
-    Baseline, BlobReader, Catalog, CatalogEntry, ManifestReader, ObjectInfo, Packer, Repository, SharedIndex,
+    Baseline, BlobReader, Catalog, CatalogEntry, ManifestReader, ObjectInfo, Packer, Published, Repository,
+    Seen, SharedIndex,
 };
 use crate::report::{Monitor, Phase};
 
@@ -318,6 +319,22 @@ impl Attempt<'_> {
         Ok(())
     }
 
+    fn known_snapshots(&self) -> BTreeSet<String> {
+        self.catalog.entries().iter().map(|entry| entry.name.clone()).collect()
+    }
+
+    /// Lets the next run find what is published now, should this one end here.
+    fn note_published(&self, relied: &Relied<'_>, published: &Published) {
+        let cache = self.repository.cache();
+        let Some(loaded) = relied.index.loaded().filter(|_| !published.index.is_empty()) else { return };
+        let index = Some(loaded.objects_with(&published.index));
+        let seen = Seen { snapshots: self.known_snapshots(), gc: relied.gc.clone(), index };
+        // Where it cannot be noted, the notes of single packs stay.
+        if cache.note_seen(&seen).is_ok() {
+            published.listed.iter().for_each(|pack| cache.forget_pending(pack));
+        }
+    }
+
     fn publish(
         &self,
         mut sequencer: Sequencer<'_>,
@@ -329,6 +346,7 @@ impl Attempt<'_> {
         self.monitor.phase(Phase::Publish, None);
         let cache = self.repository.cache();
         let published = sequencer.packer.publish()?;
+        self.note_published(&relied, &published);
         let stats = Stats {
             bytes_added_raw: published.raw,
             bytes_added_stored: published.stored,
@@ -380,7 +398,7 @@ impl Attempt<'_> {
         // One that names what its parent names is no loss: the parent's record was read back.
         let entry = self.repository.publish_snapshot(&snapshot, !unchanged)?;
         outcome.id = Some(entry.id);
-        let mut snapshots: BTreeSet<_> = self.catalog.entries().iter().map(|e| e.name.clone()).collect();
+        let mut snapshots = self.known_snapshots();
         snapshots.insert(entry.name);
         let mut seen = listings::seen_after(snapshots, gc, now, index, remembered, &published.index);
         if let Some(objects) = seen.index.take() {

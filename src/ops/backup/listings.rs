@@ -18,10 +18,13 @@ pub(super) struct Listings {
 
 impl Listings {
     /// What the last backup of this client left. `None` when other clients have published since: their
-    /// packs should be known, so that nothing is stored twice.
+    /// packs should be known, so that nothing is stored twice. `None` too without any snapshot: nothing
+    /// shows then that this is still what was seen.
     pub(super) fn remembered(repository: &Repository, catalog: &Catalog) -> Option<Self> {
         let seen = repository.cache().seen()?;
-        if !catalog.entries().iter().all(|entry| seen.snapshots.contains(&entry.name)) {
+        if catalog.entries().is_empty()
+            || !catalog.entries().iter().all(|entry| seen.snapshots.contains(&entry.name))
+        {
             return None;
         }
         let condemned = repository.condemned(&seen.gc).ok()?;

@@ -167,4 +167,6 @@ pub fn run(
 }
 
 #[cfg(test)]
+mod request_tests;
+#[cfg(test)]
 mod tests;
