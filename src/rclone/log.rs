@@ -70,8 +70,11 @@ const FINAL: &[&str] = &[
     "list failed: ",
     "Didn't finish writing GET request ",
 ];
-/// Further lines about one object that tell a reason, often in better words than the last one.
+/// Further lines about one object, or one folder of a listing, that tell a reason, often in better words
+/// than the last one.
 const EARLIER: &[&str] = &["error listing: ", "Post request put error: "];
+/// A folder went away while its parent was listed; rclone then ends the listing as if it were whole.
+const VANISHED: &str = "error listing: directory not found";
 
 fn after<'a>(message: &'a str, beginnings: &[&str]) -> Option<&'a str> {
     beginnings.iter().find_map(|b| message.strip_prefix(b))
@@ -86,6 +89,12 @@ struct Kept {
     number: u64,
     object: String,
     message: String,
+}
+
+impl Kept {
+    fn is_below(&self, folder: &str) -> bool {
+        self.object.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+    }
 }
 
 #[derive(Default)]
@@ -167,24 +176,23 @@ impl Log {
 
     /// The reason of a failed request on `object` that began at `mark`. The line may still be on its way
     /// when the answer is here; `patience` says whether to wait a little longer for it.
-    pub(super) fn reason(&self, object: &str, mark: Mark, patience: &mut dyn FnMut() -> bool) -> Option<String> {
+    pub(super) fn reason(
+        &self,
+        object: &str,
+        mark: Mark,
+        patience: &mut dyn FnMut() -> bool,
+    ) -> Option<String> {
         const STEP: Duration = Duration::from_millis(100);
         let mut state = self.state();
         loop {
-            let about: Vec<&str> = state
-                .about
-                .iter()
-                .filter(|k| k.number > mark.0 && k.object == object)
-                .map(|k| k.message.as_str())
-                .collect();
-            let last = about.iter().rev().find_map(|m| after(m, FINAL));
-            let ended = state.ended;
-            if last.is_some() || ended {
-                let earlier = about.iter().rev().find_map(|m| after(m, EARLIER));
+            let about = || state.about.iter().rev().filter(|k| k.number > mark.0);
+            let last = about().filter(|k| k.object == object).find_map(|k| after(&k.message, FINAL));
+            if last.is_some() || state.ended {
+                let mut near = about().filter(|k| k.object == object || k.is_below(object));
+                let earlier = near.find_map(|k| after(&k.message, EARLIER));
                 let best = match (last, earlier) {
                     (Some(last), Some(earlier)) if is_dump(last) => Some(earlier),
-                    (Some(last), _) => Some(last),
-                    (None, earlier) => earlier,
+                    (last, earlier) => last.or(earlier),
                 };
                 return best.map(str::to_string);
             }
@@ -192,10 +200,15 @@ impl Log {
                 return None;
             }
             let before = state.number;
-            let waited =
-                self.changed.wait_timeout_while(state, STEP, |s| s.number == before && !s.ended);
+            let waited = self.changed.wait_timeout_while(state, STEP, |s| s.number == before && !s.ended);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// True when the listing of `folder` that began at `mark` may lack objects although it succeeded.
+    pub(super) fn listing_lost_a_folder(&self, folder: &str, mark: Mark) -> bool {
+        let state = self.state();
+        state.about.iter().any(|k| k.number > mark.0 && k.is_below(folder) && k.message == VANISHED)
     }
 
     /// The last general complaint: what rclone said before it ended.
@@ -212,12 +225,16 @@ impl Log {
 
 /// Plain text that says nothing about a failure.
 fn is_noise(message: &str) -> bool {
-    message.is_empty() || message.contains(" DEBUG : ") || message.contains(" NOTICE: ") || message.contains("http: ")
+    message.is_empty()
+        || message.contains(" DEBUG : ")
+        || message.contains(" NOTICE: ")
+        || message.contains("http: ")
 }
 
 /// Plain lines begin with the time of day, which is no part of the message.
 fn without_timestamp(message: &str) -> &str {
-    let digits = |text: &str, at: &[usize]| at.iter().all(|&i| text.as_bytes().get(i).is_some_and(u8::is_ascii_digit));
+    let digits =
+        |text: &str, at: &[usize]| at.iter().all(|&i| text.as_bytes().get(i).is_some_and(u8::is_ascii_digit));
     match message.get(20..) {
         Some(rest) if digits(message, &[0, 1, 2, 3, 5, 6, 8, 9, 11, 12]) => rest.trim_start(),
         _ => message,
@@ -272,7 +289,9 @@ mod tests {
             assert_eq!(line.message, "GET request error: object not found");
             assert_eq!(line.object.as_deref(), Some("packs/ab/nope"));
         }
-        for (odd, message) in [(&b"panic: oops\n"[..], "panic: oops"), (b"\xff\xfe", "\u{fffd}\u{fffd}"), (b"", "")] {
+        for (odd, message) in
+            [(&b"panic: oops\n"[..], "panic: oops"), (b"\xff\xfe", "\u{fffd}\u{fffd}"), (b"", "")]
+        {
             assert_eq!(parse_line(odd), Line { message: message.into(), ..Line::default() });
         }
     }
@@ -305,6 +324,20 @@ mod tests {
     }
 
     #[test]
+    fn folders_of_a_listing_are_seen() {
+        let log = log(concat!(
+            r#"{"level":"error","msg":"error listing: directory not found","object":"packs/ab"}"#,
+            "\n",
+            r#"{"level":"error","msg":"error listing: directory not found","object":"index"}"#,
+            "\n",
+        ));
+        assert!(log.listing_lost_a_folder("packs", Mark(0)));
+        assert!(!log.listing_lost_a_folder("packs", Mark(1)), "an earlier listing");
+        assert!(!log.listing_lost_a_folder("index", Mark(0)), "a folder that is not there is empty");
+        assert!(!log.listing_lost_a_folder("pack", Mark(0)));
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let log = Log::default();
         let long = format!(
@@ -315,7 +348,11 @@ mod tests {
         assert!(log.reason("long", Mark(0), &mut || false).unwrap().len() < MAX_LINE);
         assert_eq!(log.last_words().as_deref(), Some("last words"));
         for i in 0..10_000 {
-            log.add(Line { level: "error".into(), message: "list failed: x".into(), object: Some(i.to_string()) });
+            log.add(Line {
+                level: "error".into(),
+                message: "list failed: x".into(),
+                object: Some(i.to_string()),
+            });
             log.add(Line { level: "error".into(), message: "x".into(), object: None });
         }
         let state = log.state();
@@ -324,7 +361,9 @@ mod tests {
 
     #[test]
     fn last_words_have_no_time() {
-        let log = log("2026/11/21 08:45:03 Failed to create file system for \"exuviarepo:\": didn't find section in config file\n");
+        let log = log(
+            "2026/11/21 08:45:03 Failed to create file system for \"exuviarepo:\": didn't find section in config file\n",
+        );
         assert!(log.last_words().unwrap().starts_with("Failed to create"));
         let json = self::log(
             "{\"level\":\"critical\",\"msg\":\"Failed to create file system\",\"source\":\"cmd/cmd.go:102\"}\n",
@@ -334,7 +373,10 @@ mod tests {
 
     #[test]
     fn a_message_is_one_line() {
-        assert_eq!(one_line("Forbidden\n\tstatus code: 403,\u{1b}[31m x"), "Forbidden status code: 403, [31m x");
+        assert_eq!(
+            one_line("Forbidden\n\tstatus code: 403,\u{1b}[31m x"),
+            "Forbidden status code: 403, [31m x"
+        );
         assert!(one_line(&"é".repeat(5000)).chars().count() <= MAX_MESSAGE + 3);
     }
 }
