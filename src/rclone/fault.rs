@@ -281,7 +281,7 @@ pub fn classify(message: &str) -> Fault {
             None => false,
         }
     };
-    TABLE.iter().find(|(_, words)| words.iter().any(|w| says(w))).map_or(Fault::Other, |(fault, _)| *fault)
+    TABLE.iter().find(|(_, words)| words.iter().any(&says)).map_or(Fault::Other, |(fault, _)| *fault)
 }
 
 /// What the reason that rclone logged for a failed request means.
