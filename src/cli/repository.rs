@@ -69,7 +69,9 @@ impl Place {
         let again = match (&location, &origin) {
             (Location::Local(path), _) => format!("--repo {}", text::shell_word(path.as_os_str())),
             // The name may be given by a whole table, or hold secrets.
-            (_, Origin::File { path, .. }) => format!("--config {}", text::shell_word(path.as_os_str())),
+            (_, Origin::File { path, .. }) => {
+                format!("--config {}", text::shell_word(global::absolute(path)?.as_os_str()))
+            }
             (remote, _) => format!("--repo {}", text::shell_word(remote.to_string().as_ref())),
         };
         let unconfigured = matches!(origin, Origin::Default);
@@ -302,6 +304,9 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::cli::global::GlobalArgs;
+    use crate::cli::output::Output;
+    use crate::config::Environment;
 
     #[test]
     fn the_key_file_is_private_and_written_once() {
@@ -317,5 +322,64 @@ mod tests {
         default.write_key().unwrap();
         assert_eq!(fs::read(&default.key_file).unwrap(), key);
         assert_eq!(fs::read_dir(default.key_file.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    fn context(repo: Option<&str>, config: &str) -> Context {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("my config.toml");
+        fs::write(&file, config).unwrap();
+        let env = Environment::of(&[("HOME", "/home/ann"), ("KEY", "hunter2")]);
+        let output = Output::new(false, false, 0, false, &env);
+        let args = GlobalArgs {
+            repo: repo.map(Into::into),
+            config: Some(file),
+            state_dir: None,
+            json: false,
+            quiet: false,
+            verbose: 0,
+            no_progress: false,
+            threads: None,
+            bwlimit: None,
+            tpslimit: None,
+            connections: None,
+        };
+        Context::new(args, env, output, |_| ()).unwrap()
+    }
+
+    /// What is said is for a screen and its history: it names the repository again, and no secret.
+    #[test]
+    fn how_to_restore_is_told_without_secrets() {
+        let b2 = "[remote]\nprovider = \"b2\"\nkey_id = \"i\"\nsecret = \"${KEY}\"\nbucket = \"b\"";
+        let own = "repository = \"rclone::b2,account=i,key=${KEY}:b\"";
+        for (repo, config, name, again) in [
+            (Some("/a/b/"), b2, "/a/b", "--repo /a/b"),
+            (Some("rclone:b2:x/y"), b2, "rclone:b2:x/y", "--repo rclone:b2:x/y"),
+            (Some("rclone::s3,key=hunter2:x"), "", "rclone::s3,…:x", "--repo 'rclone::s3,…:x'"),
+            (None, b2, "rclone:b2:b/exuvia", "my config.toml'"),
+            (None, own, "rclone::b2,…:b", "my config.toml'"),
+            (
+                None,
+                "",
+                "/home/ann/.local/share/exuvia/repository",
+                "--repo /home/ann/.local/share/exuvia/repository",
+            ),
+        ] {
+            let place = Place::of(&context(repo, config)).unwrap();
+            assert_eq!(place.name(), name);
+            assert!(place.again.ends_with(again), "{}", place.again);
+            let configured = place.again.starts_with("--config '/");
+            assert_eq!(configured, again.starts_with("my config"), "{}", place.again);
+            assert_eq!(place.situation(String::new()).remote, name.starts_with("rclone:"));
+            assert_eq!(place.described, repo.is_none() && config == b2);
+            assert_eq!(place.unconfigured, name.starts_with("/home"));
+        }
+    }
+
+    #[test]
+    fn what_opens_the_default_opens_no_remote() {
+        let remote = Place::of(&context(Some("rclone:b2:x"), "")).unwrap();
+        assert!(remote.default.is_none() && !remote.unmade());
+        let named = Place::of(&context(Some("/home/ann/.local/share/exuvia/repository"), "")).unwrap();
+        assert!(named.default.is_some() && !named.unconfigured);
     }
 }
