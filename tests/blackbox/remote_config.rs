@@ -161,3 +161,23 @@ fn without_rclone_the_user_is_told_where_to_get_it() {
         assert!(!run.stderr.contains(SECRET), "{}", run.stderr);
     }
 }
+
+/// Whoever copies an example must get no error for it.
+#[test]
+fn the_examples_of_the_readme_are_right() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let examples: Vec<&str> =
+        readme.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let providers: Vec<&str> = examples.iter().filter_map(|e| e.split("provider = \"").nth(1)).collect();
+    for provider in ["s3", "b2", "dropbox", "gdrive", "onedrive", "custom", "rclone"] {
+        assert!(providers.iter().any(|p| p.starts_with(&format!("{provider}\""))), "{provider}");
+    }
+    for example in examples {
+        let mut place = configured(example);
+        for reference in example.split("${").skip(1) {
+            place.set(reference.split('}').next().unwrap(), "{}");
+        }
+        let run = place.run(&["config", "check"]);
+        assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{example}");
+    }
+}
