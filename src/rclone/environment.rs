@@ -65,7 +65,19 @@ const REMOVED_FAMILIES: &[&str] = &[
     VARIABLES,
 ];
 /// Options with these endings are no secrets, and a message without them would say nothing.
-const PLAIN: &[&str] = &["TYPE", "PROVIDER", "REGION", "VENDOR", "HOST", "PORT", "LOCATION_CONSTRAINT"];
+const PLAIN: &[&str] = &[
+    "TYPE",
+    "PROVIDER",
+    "REGION",
+    "VENDOR",
+    "HOST",
+    "PORT",
+    "LOCATION_CONSTRAINT",
+    "STORAGE_CLASS",
+    "CHUNK_SIZE",
+    "NO_CHECK_BUCKET",
+    "RCLONE_CONFIG",
+];
 /// Plain too, unless a password stands before an `@`.
 const ADDRESSES: &[&str] = &["URL", "ENDPOINT"];
 /// Inherited options with these words in their names are secrets.
