@@ -95,7 +95,13 @@ pub fn run(
             continue;
         }
         let result = (case.run)(&scratch);
-        report(case.name, result.as_ref().map(|()| ()).map_err(String::as_str));
+        report(
+            case.name,
+            match &result {
+                Ok(()) => Ok(()),
+                Err(failure) => Err(failure),
+            },
+        );
         match result {
             Ok(()) => outcome.passed.push(case.name),
             Err(failure) => outcome.failed.push((case.name, failure)),
