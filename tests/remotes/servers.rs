@@ -163,8 +163,7 @@ impl Service {
             Kind::WebDav => {
                 let mut command = Command::new(Version::New.program());
                 command.args(["serve", "webdav", "--user", KEY, "--pass", SECRET, "--addr", &address]);
-                // Without it, what others put into the directory shows after five minutes.
-                command.args(["--dir-cache-time", "0"]).arg(&store);
+                command.arg(&store);
                 command
             }
             Kind::Sftp => {
