@@ -27,5 +27,7 @@ pub use sparse::data_ranges;
 pub use stat::{FileKind, Stat, stat_file, stat_path};
 #[cfg(all(test, target_os = "linux"))]
 pub(crate) use system::without_privilege;
-pub use system::{effective_uid, hostname, is_privileged, raise_open_file_limit, user_name};
+pub use system::{
+    effective_uid, hostname, inherited_variables, is_privileged, raise_open_file_limit, user_name,
+};
 pub use xattr::{MAX_XATTR_NAMES, MAX_XATTR_TOTAL, MAX_XATTR_VALUE, read_xattrs, remove_xattr, set_xattr};

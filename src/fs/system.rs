@@ -1,5 +1,7 @@
 //! The machine and the process.
 
+use std::ffi::OsString;
+
 use rustix::process::{Resource, Rlimit};
 
 use super::OwnerNames;
@@ -17,6 +19,12 @@ pub fn raise_open_file_limit() -> u64 {
         Err(_) => limit.current,
     };
     now.unwrap_or(u64::MAX)
+}
+
+/// The variables that a program which we start would inherit.
+#[must_use]
+pub fn inherited_variables() -> Vec<(OsString, OsString)> {
+    std::env::vars_os().collect()
 }
 
 /// The effective user id.

@@ -8,6 +8,7 @@ mod local;
 mod memory;
 mod name;
 mod rclone;
+mod retry;
 
 use std::fmt;
 use std::io;
@@ -16,6 +17,9 @@ pub use counting::{Counting, RequestCounts};
 pub use local::Local;
 pub use memory::Memory;
 pub use rclone::Rclone;
+pub use retry::{Policy, Retrying};
+
+pub use crate::rclone::Fault;
 
 use crate::model::{Classify, ErrorClass};
 
@@ -52,40 +56,6 @@ impl fmt::Display for Verb {
             Self::Stat => "look up",
             Self::Delete => "delete",
         })
-    }
-}
-
-/// What kind of failure a storage service reports. Decides whether trying again makes sense, and which
-/// hint helps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Fault {
-    /// May go away by itself: a network or server error, a rate limit, a time-out.
-    Transient,
-    /// Still failing when the time for it was up.
-    Deadline,
-    /// The credentials are wrong or expired.
-    Authentication,
-    /// The credentials do not allow this.
-    Permission,
-    /// The account or the disk is full.
-    Quota,
-    /// The bucket, share or host does not exist.
-    NoContainer,
-    /// What arrived is not what was sent, again and again.
-    Corrupt,
-    /// rclone is missing, too old, or cannot use its configuration.
-    Setup,
-    /// The user asked to stop.
-    Interrupted,
-    /// Anything else; tried again, since most failures of services pass.
-    Other,
-}
-
-impl Fault {
-    /// True when another try may succeed.
-    #[must_use]
-    pub fn is_worth_retrying(self) -> bool {
-        matches!(self, Self::Transient | Self::Corrupt | Self::Other)
     }
 }
 
@@ -186,6 +156,10 @@ pub trait Remote: Send + Sync {
 
     /// Lists the objects of a folder and of the folders below it, in no particular order. A folder
     /// that does not exist is empty.
+    ///
+    /// An object of the folder `packs` lies in the folder of the first two characters of its base name
+    /// (`packs/ab/ab12...`): the listing of rclone's has base names only, and full names are made again
+    /// by that rule. Whoever uses a listing checks each name against the layout of the repository.
     fn list(&self, folder: &str) -> Result<Vec<Listed>, RemoteError>;
 
     /// Stored bytes of an object.

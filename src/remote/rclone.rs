@@ -1,56 +1,305 @@
 //! A remote that rclone reaches.
+//!
+//! What this transport cannot do: ask for the hash of a stored object. A stored object is confirmed by the
+//! size that the backend reported for it, which rclone remembers, so the question costs the service
+//! nothing; its name is the SHA-256 of its bytes, which scrubbing compares through `rclone hashsum` or by
+//! reading. rclone also remembers the objects that it listed or stored: an object that another machine
+//! removes meanwhile still has a size here, and only reading it tells. Rate limits are honoured by
+//! rclone itself, whose backends wait as a service tells them (429, `Retry-After`).
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use super::retry::{Policy, Retrying};
 use super::{Fault, Listed, Remote, RemoteError, Verb};
 use crate::clock::Clock;
-use crate::rclone::Target;
+use crate::fs::inherited_variables;
+use crate::rclone::{Answer, Ask, BaseName, Environment, Failure, Problem, Server, Target, path_of};
 use crate::report::Monitor;
 
-/// Objects on any remote of rclone's.
+/// The folder whose objects lie in folders of the first two characters of their names.
+const SPREAD: &str = "packs";
+/// Waiting for a turn is interrupted so often to see whether it should go on.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Objects on any remote of rclone's. Failures that may pass are tried again.
 pub struct Rclone {
-    target: Target,
+    inner: Retrying<Service>,
 }
 
 impl Rclone {
     /// A remote at `target`; rclone is started by the first request.
     #[must_use]
-    pub fn new(target: Target, _monitor: Arc<dyn Monitor>, _clock: Arc<dyn Clock>) -> Self {
-        Self { target }
-    }
-
-    fn missing<T>(&self, verb: Verb, name: &str) -> Result<T, RemoteError> {
-        let message = "not in this build".to_string();
-        Err(RemoteError::Service { verb, name: name.to_string(), message, fault: Fault::Setup })
+    pub fn new(target: Target, monitor: Arc<dyn Monitor>, clock: Arc<dyn Clock>) -> Self {
+        let policy = Policy { deadline: target.settings.deadline, ..Policy::default() };
+        let service = Service::new(target, monitor.clone());
+        Self { inner: Retrying::new(service, policy, monitor, clock) }
     }
 }
 
 impl Remote for Rclone {
-    fn get(&self, name: &str, _max: u64) -> Result<Vec<u8>, RemoteError> {
-        self.missing(Verb::Get, name)
+    fn get(&self, name: &str, max: u64) -> Result<Vec<u8>, RemoteError> {
+        self.inner.get(name, max)
     }
 
-    fn get_range(&self, name: &str, _offset: u64, _len: u64) -> Result<Vec<u8>, RemoteError> {
-        self.missing(Verb::Get, name)
+    fn get_range(&self, name: &str, offset: u64, len: u64) -> Result<Vec<u8>, RemoteError> {
+        self.inner.get_range(name, offset, len)
     }
 
-    fn put(&self, name: &str, _bytes: &[u8]) -> Result<(), RemoteError> {
-        self.missing(Verb::Put, name)
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {
+        self.inner.put(name, bytes)
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Listed>, RemoteError> {
-        self.missing(Verb::List, folder)
+        self.inner.list(folder)
     }
 
     fn size(&self, name: &str) -> Result<u64, RemoteError> {
-        self.missing(Verb::Stat, name)
+        self.inner.size(name)
     }
 
     fn delete(&self, name: &str) -> Result<(), RemoteError> {
-        self.missing(Verb::Delete, name)
+        self.inner.delete(name)
+    }
+
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn parallel_requests(&self) -> usize {
+        self.inner.parallel_requests()
+    }
+}
+
+/// One try of each request, in a process of rclone's that is started when there is none.
+struct Service {
+    target: Target,
+    environment: Environment,
+    monitor: Arc<dyn Monitor>,
+    server: Mutex<Option<Arc<Server>>>,
+    turns: Turns,
+}
+
+impl Service {
+    fn new(target: Target, monitor: Arc<dyn Monitor>) -> Self {
+        let turns = Turns::new(target.settings.connections);
+        let environment = Environment::new(inherited_variables());
+        Self { target, environment, monitor, server: Mutex::default(), turns }
+    }
+
+    /// The process at work; another one when the last has ended.
+    fn server(&self) -> Result<Arc<Server>, Failure> {
+        let mut slot = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(server) = slot.as_ref().filter(|server| server.is_usable()) {
+            return Ok(server.clone());
+        }
+        let server = Arc::new(Server::start(&self.target, &self.environment)?);
+        *slot = Some(server.clone());
+        Ok(server)
+    }
+
+    /// Waits for a turn on `name` and uses it.
+    fn turn<T>(
+        &self,
+        name: &str,
+        request: impl FnOnce(&Server, &(dyn Fn() -> bool + Sync)) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let cancelled = || self.monitor.cancelled();
+        let Some(_turn) = self.turns.take(name, &cancelled) else {
+            let message = "stopped".to_string();
+            return Err(Failure { message, fault: Fault::Interrupted }.into());
+        };
+        request(&*self.server()?, &cancelled)
+    }
+
+    fn ask(&self, verb: Verb, name: &str, ask: Ask<'_>) -> Result<Answer, RemoteError> {
+        let answer = self.turn(name, |server, cancelled| server.ask(name, ask, cancelled));
+        answer.map_err(|problem| match (problem, ask) {
+            (Problem::Missing, Ask::Get { .. } | Ask::Range { .. } | Ask::Head) => {
+                RemoteError::NotFound { name: name.to_string() }
+            }
+            // Where an upload finds something missing it is the folder or the bucket.
+            (Problem::Missing, _) => failed(verb, name, "the folder does not exist", Fault::NoContainer),
+            (Problem::OutOfRange, Ask::Range { offset, len }) => {
+                self.short(name, offset.saturating_add(len), offset)
+            }
+            (Problem::OutOfRange, _) => failed(verb, name, "a range was refused", Fault::Other),
+            (Problem::Failed(Failure { message, fault }), _) => failed(verb, name, &message, fault),
+        })
+    }
+
+    /// Fewer bytes came than were asked for: because there are no more, or because the answer was cut.
+    fn short(&self, name: &str, expected: u64, at_least: u64) -> RemoteError {
+        match self.size(name) {
+            Ok(found) if found >= expected => {
+                failed(Verb::Get, name, "fewer bytes came than there are", Fault::Transient)
+            }
+            Ok(found) => RemoteError::Size { name: name.to_string(), expected, found },
+            Err(e) if e.is_not_found() => e,
+            // The range is wrong in any case.
+            Err(_) => RemoteError::Size { name: name.to_string(), expected, found: at_least },
+        }
+    }
+
+    /// Refuses what is no name before rclone is started for it.
+    fn check(verb: Verb, name: &str) -> Result<(), RemoteError> {
+        path_of(name).map(drop).map_err(|Failure { message, fault }| failed(verb, name, &message, fault))
+    }
+}
+
+fn failed(verb: Verb, name: &str, message: &str, fault: Fault) -> RemoteError {
+    RemoteError::Service { verb, name: name.to_string(), message: message.to_string(), fault }
+}
+
+impl Remote for Service {
+    fn get(&self, name: &str, max: u64) -> Result<Vec<u8>, RemoteError> {
+        Self::check(Verb::Get, name)?;
+        let answer = self.ask(Verb::Get, name, Ask::Get { max })?;
+        let taken = answer.body.len() as u64;
+        if answer.too_long {
+            let found = answer.length.unwrap_or_else(|| max.saturating_add(1));
+            return Err(RemoteError::Size { name: name.to_string(), expected: max, found });
+        }
+        if answer.length.is_some_and(|length| length != taken) {
+            return Err(failed(Verb::Get, name, "the answer was cut short", Fault::Transient));
+        }
+        Ok(answer.body)
+    }
+
+    fn get_range(&self, name: &str, offset: u64, len: u64) -> Result<Vec<u8>, RemoteError> {
+        Self::check(Verb::Get, name)?;
+        let expected = offset.saturating_add(len);
+        if len == 0 {
+            let found = self.size(name)?;
+            let size = || RemoteError::Size { name: name.to_string(), expected, found };
+            return if expected <= found { Ok(Vec::new()) } else { Err(size()) };
+        }
+        let answer = self.ask(Verb::Get, name, Ask::Range { offset, len })?;
+        let taken = answer.body.len() as u64;
+        if taken < len {
+            return Err(self.short(name, expected, offset.saturating_add(taken)));
+        }
+        if answer.too_long {
+            return Err(failed(Verb::Get, name, "more bytes came than were asked for", Fault::Transient));
+        }
+        Ok(answer.body)
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {
+        Self::check(Verb::Put, name)?;
+        self.ask(Verb::Put, name, Ask::Post { body: bytes })?;
+        let stored = match self.ask(Verb::Put, name, Ask::Head) {
+            Ok(answer) => answer.length,
+            Err(e) if e.is_not_found() => {
+                let message = "it is not there after it was stored";
+                return Err(failed(Verb::Put, name, message, Fault::Corrupt));
+            }
+            Err(e) => return Err(e),
+        };
+        if stored == Some(bytes.len() as u64) {
+            return Ok(());
+        }
+        let stored = stored.map_or("an unknown number of".to_string(), |n| n.to_string());
+        let message = format!("{stored} bytes are stored of {}", bytes.len());
+        Err(failed(Verb::Put, name, &message, Fault::Corrupt))
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<Listed>, RemoteError> {
+        Self::check(Verb::List, folder)?;
+        let found = self.turn(folder, |server, cancelled| server.list(folder, cancelled));
+        match found {
+            Ok(found) => Ok(found.into_iter().filter_map(|base| full_name(folder, base)).collect()),
+            Err(Problem::Failed(Failure { message, fault })) => {
+                Err(failed(Verb::List, folder, &message, fault))
+            }
+            Err(Problem::Missing | Problem::OutOfRange) => {
+                Err(failed(Verb::List, folder, "the listing failed", Fault::Other))
+            }
+        }
+    }
+
+    fn size(&self, name: &str) -> Result<u64, RemoteError> {
+        Self::check(Verb::Stat, name)?;
+        let answer = self.ask(Verb::Stat, name, Ask::Head)?;
+        answer.length.ok_or_else(|| failed(Verb::Stat, name, "rclone does not tell its size", Fault::Other))
+    }
+
+    fn delete(&self, name: &str) -> Result<(), RemoteError> {
+        Self::check(Verb::Delete, name)?;
+        let gone = self.turn(name, |server, cancelled| server.ask(name, Ask::Delete, cancelled));
+        match gone {
+            Ok(_) | Err(Problem::Missing) => Ok(()),
+            Err(Problem::Failed(Failure { message, fault })) => {
+                Err(failed(Verb::Delete, name, &message, fault))
+            }
+            Err(Problem::OutOfRange) => Err(failed(Verb::Delete, name, "a range was refused", Fault::Other)),
+        }
     }
 
     fn location(&self) -> String {
         self.target.display.clone()
     }
+
+    fn parallel_requests(&self) -> usize {
+        self.target.settings.connections.max(1)
+    }
 }
+
+/// A listing has base names only. None for a name too short to lie where it should.
+fn full_name(folder: &str, BaseName { name, size }: BaseName) -> Option<Listed> {
+    let name = match name.get(..2) {
+        Some(first) if folder == SPREAD => format!("{folder}/{first}/{name}"),
+        None if folder == SPREAD => return None,
+        _ => format!("{folder}/{name}"),
+    };
+    Some(Listed { name, size })
+}
+
+/// Lets so many requests through at once, and for each name only one: rclone's log tells requests apart by
+/// their names, and two uploads of one object would get in each other's way.
+struct Turns {
+    limit: usize,
+    busy: Mutex<HashSet<String>>,
+    freed: Condvar,
+}
+
+struct Turn<'a> {
+    turns: &'a Turns,
+    name: String,
+}
+
+impl Turns {
+    fn new(limit: usize) -> Self {
+        Self { limit: limit.max(1), busy: Mutex::default(), freed: Condvar::new() }
+    }
+
+    fn busy(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// None when it was cancelled.
+    fn take(&self, name: &str, cancelled: &dyn Fn() -> bool) -> Option<Turn<'_>> {
+        let mut busy = self.busy();
+        loop {
+            if cancelled() {
+                return None;
+            }
+            if busy.len() < self.limit && busy.insert(name.to_string()) {
+                return Some(Turn { turns: self, name: name.to_string() });
+            }
+            busy = self.freed.wait_timeout(busy, TICK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.turns.busy().remove(&self.name);
+        // All, since each waits for a name of its own.
+        self.turns.freed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests;
