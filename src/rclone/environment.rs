@@ -120,7 +120,9 @@ impl Environment {
         let configured = target.env.iter().filter(|(name, v)| is_secret(name, v.expose()));
         let mut texts: Vec<String> = configured.map(|(_, value)| value.expose().to_string()).collect();
         let options = options(target.spec.expose());
-        texts.extend(options.into_iter().filter(|(name, v)| is_secret(&name.to_uppercase(), v)).map(|(_, v)| v));
+        texts.extend(
+            options.into_iter().filter(|(name, v)| is_secret(&name.to_uppercase(), v)).map(|(_, v)| v),
+        );
         for (name, value) in &self.0 {
             let (name, value) = (name.to_string_lossy(), value.to_string_lossy());
             let ours = name.starts_with("RCLONE_") || name.starts_with("AWS_");

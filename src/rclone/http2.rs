@@ -237,7 +237,9 @@ async fn download(answer: Response<h2::RecvStream>, max: u64, pulse: &Pulse<'_>)
         status: head.status.as_u16(),
         length,
         server: text(header::SERVER).map(str::to_string),
-        body: Vec::with_capacity(usize::try_from(length.unwrap_or(0).min(max).min(TRUSTED_LENGTH)).unwrap_or(0)),
+        body: Vec::with_capacity(
+            usize::try_from(length.unwrap_or(0).min(max).min(TRUSTED_LENGTH)).unwrap_or(0),
+        ),
         cut: false,
     };
     while let Some(piece) = pulse.wait(poll_fn(|cx| data(&mut stream, cx))).await? {
@@ -257,6 +259,9 @@ async fn download(answer: Response<h2::RecvStream>, max: u64, pulse: &Pulse<'_>)
     Ok(reply)
 }
 
-fn data(stream: &mut h2::RecvStream, cx: &mut std::task::Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
+fn data(
+    stream: &mut h2::RecvStream,
+    cx: &mut std::task::Context<'_>,
+) -> Poll<Option<Result<Bytes, h2::Error>>> {
     stream.poll_data(cx)
 }

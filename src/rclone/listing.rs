@@ -30,7 +30,8 @@ pub fn parse_listing(json: &[u8]) -> Result<Vec<BaseName>, Failure> {
     let ours = |item: Item| {
         let torn = item.name.starts_with('.') || item.name.ends_with(".partial");
         let size = u64::try_from(item.size).ok()?;
-        (!torn && !item.name.is_empty() && !item.name.contains('/')).then_some(BaseName { name: item.name, size })
+        (!torn && !item.name.is_empty() && !item.name.contains('/'))
+            .then_some(BaseName { name: item.name, size })
     };
     Ok(items.unwrap_or_default().into_iter().filter_map(ours).collect())
 }

@@ -167,7 +167,12 @@ impl Log {
 
     /// The reason of a failed request on `object` that began at `mark`. The line may still be on its way
     /// when the answer is here; `patience` says whether to wait a little longer for it.
-    pub(super) fn reason(&self, object: &str, mark: Mark, patience: &mut dyn FnMut() -> bool) -> Option<String> {
+    pub(super) fn reason(
+        &self,
+        object: &str,
+        mark: Mark,
+        patience: &mut dyn FnMut() -> bool,
+    ) -> Option<String> {
         const STEP: Duration = Duration::from_millis(100);
         let mut state = self.state();
         loop {
@@ -192,8 +197,7 @@ impl Log {
                 return None;
             }
             let before = state.number;
-            let waited =
-                self.changed.wait_timeout_while(state, STEP, |s| s.number == before && !s.ended);
+            let waited = self.changed.wait_timeout_while(state, STEP, |s| s.number == before && !s.ended);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -212,12 +216,16 @@ impl Log {
 
 /// Plain text that says nothing about a failure.
 fn is_noise(message: &str) -> bool {
-    message.is_empty() || message.contains(" DEBUG : ") || message.contains(" NOTICE: ") || message.contains("http: ")
+    message.is_empty()
+        || message.contains(" DEBUG : ")
+        || message.contains(" NOTICE: ")
+        || message.contains("http: ")
 }
 
 /// Plain lines begin with the time of day, which is no part of the message.
 fn without_timestamp(message: &str) -> &str {
-    let digits = |text: &str, at: &[usize]| at.iter().all(|&i| text.as_bytes().get(i).is_some_and(u8::is_ascii_digit));
+    let digits =
+        |text: &str, at: &[usize]| at.iter().all(|&i| text.as_bytes().get(i).is_some_and(u8::is_ascii_digit));
     match message.get(20..) {
         Some(rest) if digits(message, &[0, 1, 2, 3, 5, 6, 8, 9, 11, 12]) => rest.trim_start(),
         _ => message,
@@ -272,7 +280,9 @@ mod tests {
             assert_eq!(line.message, "GET request error: object not found");
             assert_eq!(line.object.as_deref(), Some("packs/ab/nope"));
         }
-        for (odd, message) in [(&b"panic: oops\n"[..], "panic: oops"), (b"\xff\xfe", "\u{fffd}\u{fffd}"), (b"", "")] {
+        for (odd, message) in
+            [(&b"panic: oops\n"[..], "panic: oops"), (b"\xff\xfe", "\u{fffd}\u{fffd}"), (b"", "")]
+        {
             assert_eq!(parse_line(odd), Line { message: message.into(), ..Line::default() });
         }
     }
@@ -315,7 +325,11 @@ mod tests {
         assert!(log.reason("long", Mark(0), &mut || false).unwrap().len() < MAX_LINE);
         assert_eq!(log.last_words().as_deref(), Some("last words"));
         for i in 0..10_000 {
-            log.add(Line { level: "error".into(), message: "list failed: x".into(), object: Some(i.to_string()) });
+            log.add(Line {
+                level: "error".into(),
+                message: "list failed: x".into(),
+                object: Some(i.to_string()),
+            });
             log.add(Line { level: "error".into(), message: "x".into(), object: None });
         }
         let state = log.state();
@@ -324,7 +338,9 @@ mod tests {
 
     #[test]
     fn last_words_have_no_time() {
-        let log = log("2026/11/21 08:45:03 Failed to create file system for \"exuviarepo:\": didn't find section in config file\n");
+        let log = log(
+            "2026/11/21 08:45:03 Failed to create file system for \"exuviarepo:\": didn't find section in config file\n",
+        );
         assert!(log.last_words().unwrap().starts_with("Failed to create"));
         let json = self::log(
             "{\"level\":\"critical\",\"msg\":\"Failed to create file system\",\"source\":\"cmd/cmd.go:102\"}\n",
@@ -334,7 +350,10 @@ mod tests {
 
     #[test]
     fn a_message_is_one_line() {
-        assert_eq!(one_line("Forbidden\n\tstatus code: 403,\u{1b}[31m x"), "Forbidden status code: 403, [31m x");
+        assert_eq!(
+            one_line("Forbidden\n\tstatus code: 403,\u{1b}[31m x"),
+            "Forbidden status code: 403, [31m x"
+        );
         assert!(one_line(&"é".repeat(5000)).chars().count() <= MAX_MESSAGE + 3);
     }
 }

@@ -80,7 +80,9 @@ fn run(
         let what = arguments.first().copied().unwrap_or_default();
         let failed = |message: String, fault| Err(Failure { message, fault });
         match status {
-            None => failed(format!("rclone {what} has not ended within {} s", limit.as_secs()), Fault::Transient),
+            None => {
+                failed(format!("rclone {what} has not ended within {} s", limit.as_secs()), Fault::Transient)
+            }
             Some(_) if stdout.len() as u64 > MAX_OUTPUT => {
                 failed(format!("rclone {what} writes more than {MAX_OUTPUT} bytes"), Fault::Setup)
             }

@@ -178,7 +178,8 @@ impl Server {
         };
         let mut request = request(method, &path_of(name)?)?;
         if let Ask::Range { offset, len } = ask {
-            let last = len.checked_sub(1).and_then(|more| offset.checked_add(more)).ok_or(Problem::OutOfRange)?;
+            let last =
+                len.checked_sub(1).and_then(|more| offset.checked_add(more)).ok_or(Problem::OutOfRange)?;
             request.headers_mut().insert(header::RANGE, value(&format!("bytes={offset}-{last}"))?);
         }
         if let Ask::Post { body } = ask {
@@ -286,7 +287,9 @@ impl Server {
                 self.answered.store(true, Ordering::Release);
                 Ok(())
             }
-            Some((None, server)) => setup(format!("the program does not answer as rclone does but as {server}")),
+            Some((None, server)) => {
+                setup(format!("the program does not answer as rclone does but as {server}"))
+            }
             // Nothing that was tested leaves the header out; it would be no reason to give up.
             None => Ok(()),
         }
@@ -400,7 +403,9 @@ pub fn path_of(name: &str) -> Result<String, Failure> {
     path.push('/');
     for byte in name.bytes() {
         match byte {
-            b'/' | b'-' | b'_' | b'.' | b'~' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => path.push(char::from(byte)),
+            b'/' | b'-' | b'_' | b'.' | b'~' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                path.push(char::from(byte))
+            }
             // Writing to a string cannot fail.
             _ => drop(write!(path, "%{byte:02X}")),
         }

@@ -9,7 +9,8 @@ use super::*;
 /// The programs to test with: `EXUVIA_TEST_RCLONE`, a list as in PATH, else the one in PATH.
 pub(crate) fn programs() -> Vec<PathBuf> {
     let listed = std::env::var_os("EXUVIA_TEST_RCLONE");
-    let programs: Vec<PathBuf> = listed.map_or_else(|| vec!["rclone".into()], |l| std::env::split_paths(&l).collect());
+    let programs: Vec<PathBuf> =
+        listed.map_or_else(|| vec!["rclone".into()], |l| std::env::split_paths(&l).collect());
     for program in &programs {
         let settings = Settings { program: program.clone(), ..Settings::default() };
         let version = version(&settings, &environment());
@@ -178,7 +179,8 @@ fn a_request_in_flight_notices_cancelling_and_silence() {
 fn nothing_is_left_behind() {
     for program in programs() {
         let dir = tempfile::tempdir().unwrap();
-        let server = Server::start(&target(&program, dir.path().to_str().unwrap(), &[]), &environment()).unwrap();
+        let server =
+            Server::start(&target(&program, dir.path().to_str().unwrap(), &[]), &environment()).unwrap();
         server.ask("index/a", Ask::Post { body: b"x" }, &never).unwrap();
         let process = PathBuf::from(format!("/proc/{}", server.id()));
         assert!(process.exists() || !cfg!(target_os = "linux"));

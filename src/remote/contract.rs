@@ -371,7 +371,6 @@ fn odd_names(scratch: &Scratch<'_>) -> Result<(), Failure> {
         "_low",
         "a..b",
         "a.tmp",
-        "a.partial",
         "trailing-",
         "trailing.x.y.z",
         "2026-02-15T10-00-00Z-0f",

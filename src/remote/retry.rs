@@ -59,7 +59,14 @@ impl<R: Remote> Retrying<R> {
     /// Wraps a remote.
     #[must_use]
     pub fn new(inner: R, policy: Policy, monitor: Arc<dyn Monitor>, clock: Arc<dyn Clock>) -> Self {
-        Self { inner, policy, monitor, clock, sleep: Box::new(std::thread::sleep), success: AtomicU64::new(0) }
+        Self {
+            inner,
+            policy,
+            monitor,
+            clock,
+            sleep: Box::new(std::thread::sleep),
+            success: AtomicU64::new(0),
+        }
     }
 
     fn attempt<T>(&self, mut request: impl FnMut() -> Result<T, RemoteError>) -> Result<T, RemoteError> {
@@ -81,7 +88,8 @@ impl<R: Remote> Retrying<R> {
             };
             tries += 1;
             let (verb, name, message, fault) = error;
-            let give_up = |message, fault| Err(RemoteError::Service { verb, name: name.clone(), message, fault });
+            let give_up =
+                |message, fault| Err(RemoteError::Service { verb, name: name.clone(), message, fault });
             let now = millis(self.clock.monotonic());
             let success = self.success.load(Ordering::Relaxed);
             let counted = fault != Fault::Transient || success > began;
@@ -92,7 +100,10 @@ impl<R: Remote> Retrying<R> {
             let silence = now.saturating_sub(success.max(began));
             if silence.saturating_add(millis(wait)) > millis(self.policy.deadline) {
                 let minutes = silence / 60_000;
-                return give_up(format!("{message} (nothing succeeded for {minutes} minutes)"), Fault::Deadline);
+                return give_up(
+                    format!("{message} (nothing succeeded for {minutes} minutes)"),
+                    Fault::Deadline,
+                );
             }
             let shown = millis(wait).div_ceil(1000);
             self.monitor.note(None, &format!("cannot {verb} {name}: {message}; trying again in {shown} s"));

@@ -95,7 +95,8 @@ fn sizes_are_checked() {
 #[test]
 fn large_objects_pass_unharmed_many_at_once() {
     each(|remote, _| {
-        let body: Vec<u8> = (0..5_000_000_u32).map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+        let body: Vec<u8> =
+            (0..5_000_000_u32).map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
         std::thread::scope(|scope| {
             for thread in 0..12 {
                 let body = &body[thread..];
@@ -164,7 +165,8 @@ fn a_process_that_dies_is_replaced() {
 #[test]
 fn failures_of_setup_are_not_tried_again() {
     for program in programs() {
-        let remote = Rclone::new(target(&program, "nosuch:x"), Arc::new(Silent), Arc::new(SystemClock::new()));
+        let remote =
+            Rclone::new(target(&program, "nosuch:x"), Arc::new(Silent), Arc::new(SystemClock::new()));
         let Err(RemoteError::Service { fault: Fault::Setup, message, .. }) = remote.list("index") else {
             panic!("an unknown remote is a fault of setup")
         };
@@ -178,7 +180,8 @@ fn names_that_leave_the_repository_are_refused() {
     // No program is needed to refuse them.
     let remote = service(Path::new("/nowhere/rclone"), Path::new("/nowhere"));
     for name in ["../x", "/etc/x", "a/../b", "", "a//b", ".", "packs/./x", "data/ab", "a\0b"] {
-        let setup = |e: RemoteError| matches!(e, RemoteError::Service { message, .. } if message.contains("no name"));
+        let setup =
+            |e: RemoteError| matches!(e, RemoteError::Service { message, .. } if message.contains("no name"));
         assert!(setup(remote.put(name, b"x").unwrap_err()), "{name}");
         assert!(setup(remote.get(name, 10).unwrap_err()), "{name}");
         assert!(setup(remote.list(name).unwrap_err()), "{name}");
