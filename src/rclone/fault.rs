@@ -281,7 +281,7 @@ pub fn classify(message: &str) -> Fault {
             None => false,
         }
     };
-    TABLE.iter().find(|(_, words)| words.iter().any(|w| says(w))).map_or(Fault::Other, |(fault, _)| *fault)
+    TABLE.iter().find(|(_, words)| words.iter().any(&says)).map_or(Fault::Other, |(fault, _)| *fault)
 }
 
 /// What the reason that rclone logged for a failed request means.
@@ -297,4 +297,128 @@ pub fn meaning(message: &str) -> Meaning {
         return Meaning::Missing;
     }
     Meaning::Failed(fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_1_60_and_1_75_are_understood() {
+        use Fault::{Authentication, Permission, Quota, Setup, Transient};
+        // Taken from the logs of rclone 1.60.1 and 1.75.2.
+        for (message, expected) in [
+            ("Forbidden: Forbidden\n\tstatus code: 403, request id: , host id: ", Permission),
+            (
+                "operation error S3: HeadObject, https response error StatusCode: 403, RequestID: , HostID: , api error Forbidden: Forbidden",
+                Permission,
+            ),
+            (
+                "SignatureDoesNotMatch: The request signature we calculated does not match the signature you provided. Check your key and signing method.\n\tstatus code: 403, request id: , host id: ",
+                Authentication,
+            ),
+            (
+                "failed to prepare upload: operation error S3: CreateBucket, https response error StatusCode: 403, RequestID: , HostID: , api error InvalidAccessKeyId: The Access Key Id you provided does not exist in our records.",
+                Authentication,
+            ),
+            ("couldn't list files: 401 Unauthorized: 401 Unauthorized", Authentication),
+            ("Update mkParentDir failed: 401 Unauthorized: 401 Unauthorized", Authentication),
+            ("read metadata failed: 403 Forbidden", Permission),
+            ("unchunked simple update failed: 507 Insufficient Storage", Quota),
+            ("couldn't list files: 503 Service Unavailable", Transient),
+            ("429 Too Many Requests", Transient),
+            (
+                "read metadata failed: Propfind \"http://127.0.0.1:1/r/index/g1\": dial tcp 127.0.0.1:1: connect: connection refused",
+                Transient,
+            ),
+            (
+                "read metadata failed: Propfind \"http://no.such.host.invalid/r/\": dial tcp: lookup no.such.host.invalid on 10.255.255.53:53: no such host",
+                Transient,
+            ),
+            (
+                "Failed to create file system for \"exuviarepo:\": NewFs: couldn't connect SSH: ssh: handshake failed: ssh: unable to authenticate, attempted methods [none password], no supported methods remain",
+                Authentication,
+            ),
+            (
+                "Failed to create file system for \"exuviarepo:\": NewFs: couldn't connect SSH: dial tcp 127.0.0.1:1: connect: connection refused",
+                Transient,
+            ),
+            ("Failed to create file system for \"exuviarepo:\": didn't find section in config file", Setup),
+            ("didn't find section in config file (\"nosuch\")", Setup),
+            (
+                "LoadCustomCABundleError: unable to load custom CA bundle, HTTPClient's transport unsupported type caused by: unsupported transport, *fshttp.Transport",
+                Setup,
+            ),
+            (
+                "SerializationError: failed to unmarshal error message\n\tstatus code: 500, request id: 54811C1723E0A88A",
+                Transient,
+            ),
+            ("InternalError: Internal Error\n\tstatus code: 500, request id: 54811C1723E0A886", Transient),
+            ("Update mkParentDir failed: Conflict: 409 Conflict", Fault::Other),
+        ] {
+            assert_eq!(classify(message), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn words_that_services_document_are_understood() {
+        use Fault::{Authentication, NoContainer, Permission, Quota, Setup, Transient};
+        for (message, expected) in [
+            ("NoSuchBucket: The specified bucket does not exist\n\tstatus code: 404", NoContainer),
+            ("api error AccessDenied: Access Denied", Permission),
+            ("api error SlowDown: Please reduce your request rate.", Transient),
+            ("ExpiredToken: The provided token has expired.\n\tstatus code: 400", Authentication),
+            ("path/insufficient_space/..", Quota),
+            (
+                "googleapi: Error 403: The user's Drive storage quota has been exceeded., storageQuotaExceeded",
+                Quota,
+            ),
+            ("googleapi: Error 403: User Rate Limit Exceeded, userRateLimitExceeded", Transient),
+            ("googleapi: Error 403: Insufficient Permission, insufficientPermissions", Permission),
+            ("insufficientStorage: quotaLimitReached: Quota limit reached", Quota),
+            ("too_many_requests/..", Transient),
+            (
+                "couldn't fetch token - maybe it has expired? - refresh with \"rclone config reconnect x:\": oauth2: cannot fetch token: 400 Bad Request Response: {\"error\": \"invalid_grant\"}",
+                Authentication,
+            ),
+            ("expired_access_token/...", Authentication),
+            ("write tcp 1.2.3.4:443: i/o timeout", Transient),
+            ("read: connection reset by peer", Transient),
+            ("unexpected EOF", Transient),
+            ("x509: certificate signed by unknown authority", Setup),
+            ("open /mnt/x: permission denied", Permission),
+            ("write /mnt/x: no space left on device", Quota),
+            ("something quite new", Fault::Other),
+            ("", Fault::Other),
+            ("request id 1503 x", Fault::Other),
+        ] {
+            assert_eq!(classify(message), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_absent_is_missing() {
+        for message in [
+            "object not found",
+            "directory not found",
+            "open /tmp/x/index/a: no such file or directory",
+            "api error NoSuchKey: The specified key does not exist.",
+            "is a directory not a file",
+        ] {
+            assert_eq!(meaning(message), Meaning::Missing, "{message}");
+        }
+        for message in [
+            "NoSuchBucket: The specified bucket does not exist",
+            "dial tcp: lookup x: no such host",
+            "didn't find section in config file",
+            "401 Unauthorized",
+            "oauth2: cannot fetch token: 404 Not Found: invalid_client",
+            "",
+        ] {
+            assert!(matches!(meaning(message), Meaning::Failed(_)), "{message}");
+        }
+        let range = "operation error S3: GetObject, https response error StatusCode: 416, api error InvalidRange: InvalidRange";
+        assert_eq!(meaning(range), Meaning::OutOfRange);
+        assert_eq!(meaning("InvalidRange: InvalidRange\n\tstatus code: 416"), Meaning::OutOfRange);
+    }
 }

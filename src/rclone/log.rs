@@ -70,8 +70,11 @@ const FINAL: &[&str] = &[
     "list failed: ",
     "Didn't finish writing GET request ",
 ];
-/// Further lines about one object that tell a reason, often in better words than the last one.
+/// Further lines about one object, or one folder of a listing, that tell a reason, often in better words
+/// than the last one.
 const EARLIER: &[&str] = &["error listing: ", "Post request put error: "];
+/// A folder went away while its parent was listed; rclone then ends the listing as if it were whole.
+const VANISHED: &str = "error listing: directory not found";
 
 fn after<'a>(message: &'a str, beginnings: &[&str]) -> Option<&'a str> {
     beginnings.iter().find_map(|b| message.strip_prefix(b))
@@ -86,6 +89,12 @@ struct Kept {
     number: u64,
     object: String,
     message: String,
+}
+
+impl Kept {
+    fn is_below(&self, folder: &str) -> bool {
+        self.object.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+    }
 }
 
 #[derive(Default)]
@@ -176,20 +185,14 @@ impl Log {
         const STEP: Duration = Duration::from_millis(100);
         let mut state = self.state();
         loop {
-            let about: Vec<&str> = state
-                .about
-                .iter()
-                .filter(|k| k.number > mark.0 && k.object == object)
-                .map(|k| k.message.as_str())
-                .collect();
-            let last = about.iter().rev().find_map(|m| after(m, FINAL));
-            let ended = state.ended;
-            if last.is_some() || ended {
-                let earlier = about.iter().rev().find_map(|m| after(m, EARLIER));
+            let about = || state.about.iter().rev().filter(|k| k.number > mark.0);
+            let last = about().filter(|k| k.object == object).find_map(|k| after(&k.message, FINAL));
+            if last.is_some() || state.ended {
+                let mut near = about().filter(|k| k.object == object || k.is_below(object));
+                let earlier = near.find_map(|k| after(&k.message, EARLIER));
                 let best = match (last, earlier) {
                     (Some(last), Some(earlier)) if is_dump(last) => Some(earlier),
-                    (Some(last), _) => Some(last),
-                    (None, earlier) => earlier,
+                    (last, earlier) => last.or(earlier),
                 };
                 return best.map(str::to_string);
             }
@@ -200,6 +203,12 @@ impl Log {
             let waited = self.changed.wait_timeout_while(state, STEP, |s| s.number == before && !s.ended);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// True when the listing of `folder` that began at `mark` may lack objects although it succeeded.
+    pub(super) fn listing_lost_a_folder(&self, folder: &str, mark: Mark) -> bool {
+        let state = self.state();
+        state.about.iter().any(|k| k.number > mark.0 && k.is_below(folder) && k.message == VANISHED)
     }
 
     /// The last general complaint: what rclone said before it ended.
@@ -312,6 +321,20 @@ mod tests {
         ));
         let reason = log.reason("index", Mark(0), &mut || false).unwrap();
         assert_eq!(reason, "couldn't list files: dial tcp: connection refused");
+    }
+
+    #[test]
+    fn folders_of_a_listing_are_seen() {
+        let log = log(concat!(
+            r#"{"level":"error","msg":"error listing: directory not found","object":"packs/ab"}"#,
+            "\n",
+            r#"{"level":"error","msg":"error listing: directory not found","object":"index"}"#,
+            "\n",
+        ));
+        assert!(log.listing_lost_a_folder("packs", Mark(0)));
+        assert!(!log.listing_lost_a_folder("packs", Mark(1)), "an earlier listing");
+        assert!(!log.listing_lost_a_folder("index", Mark(0)), "a folder that is not there is empty");
+        assert!(!log.listing_lost_a_folder("pack", Mark(0)));
     }
 
     #[test]

@@ -78,10 +78,11 @@ impl Running {
         None
     }
 
-    /// Ends it at once.
+    /// Ends it at once. One that waits for a dead disk cannot be ended, and is not waited for without end.
     pub(super) fn kill(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
+        // It may have ended just now.
+        self.0.kill().ok();
+        self.wait(FAREWELL);
     }
 
     /// Lets it end by itself, then asks, then insists.

@@ -29,6 +29,8 @@ const MAX_LISTING: u64 = 256 << 20;
 /// How long the reason of a failure is waited for, in steps of a tenth of a second. rclone writes it
 /// before it answers, so only the reading of it can be late.
 const REASON_STEPS: u32 = 20;
+/// The same for an answer that was cut, which need not have a reason.
+const LOST_STEPS: u32 = 5;
 /// How long a process that broke its connection has to tell why and to end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Bodies of refusals are short.
@@ -129,7 +131,8 @@ impl Server {
             std::thread::Builder::new().name("rclone log".into()).spawn(follow).map_err(setup)?;
         }
         Ok(Self {
-            connection: Some(Connection::open(ours).map_err(setup)?),
+            // A program that has ended already is found out, with its last words, by the first request.
+            connection: Connection::open(ours).ok(),
             running: Mutex::new(running),
             log,
             scrubber: environment.scrubber(target),
@@ -212,6 +215,10 @@ impl Server {
                 let message = format!("the listing has more than {MAX_LISTING} bytes");
                 Err(self.failure(message, Fault::Setup).into())
             }
+            200 if self.log.listing_lost_a_folder(folder, mark) => {
+                let message = "a folder was removed while it was listed".to_string();
+                Err(self.failure(message, Fault::Transient).into())
+            }
             200 => Ok(parse_listing(&reply.body)?),
             _ => match self.refusal(folder, mark, &reply, cancelled) {
                 // rclone answers an empty listing where there is no folder, so this is something else.
@@ -239,10 +246,6 @@ impl Server {
         Failure { message: self.scrubber.clean(&message), fault }
     }
 
-    fn connection(&self) -> Result<&Connection, Failure> {
-        self.connection.as_ref().ok_or_else(|| self.failure("rclone has ended".into(), Fault::Transient))
-    }
-
     fn exchange(
         &self,
         name: &str,
@@ -251,21 +254,23 @@ impl Server {
         body: &[u8],
         max: u64,
         cancelled: &(dyn Fn() -> bool + Sync),
-    ) -> Result<Reply, Failure> {
+    ) -> Result<Reply, Problem> {
         let patience = Patience { cancelled, idle: self.idle };
-        match self.connection()?.exchange(request, body, max, &patience) {
+        let ended = || Broken::Lost { reason: "the connection has ended".into(), only_this: false };
+        let connection = self.connection.as_ref().ok_or_else(ended);
+        match connection.and_then(|c| c.exchange(request, body, max, &patience)) {
             Ok(reply) => {
                 self.greet(&reply)?;
                 Ok(reply)
             }
-            Err(Broken::Interrupted) => Err(interrupted()),
+            Err(Broken::Interrupted) => Err(interrupted().into()),
             Err(Broken::Idle { all }) => {
                 if all {
                     self.usable.store(false, Ordering::Release);
                     self.running().kill();
                 }
                 let message = format!("no progress for {} s", self.idle.as_secs());
-                Err(self.failure(message, Fault::Transient))
+                Err(self.failure(message, Fault::Transient).into())
             }
             Err(Broken::Lost { reason, only_this }) => {
                 Err(self.lost(name, mark, &reason, only_this, cancelled))
@@ -303,24 +308,22 @@ impl Server {
         lost: &str,
         only_this: bool,
         cancelled: &(dyn Fn() -> bool + Sync),
-    ) -> Failure {
-        // Is it only this request? Then rclone has said why.
-        let mut steps = 5;
-        let reason = self.log.reason(name, mark, &mut || {
-            steps -= 1;
-            steps > 0 && !cancelled()
-        });
-        if let Some(reason) = reason {
-            let fault = classify(&reason);
-            return self.failure(reason, if fault == Fault::Other { Fault::Transient } else { fault });
+    ) -> Problem {
+        // Is it only this request? Then rclone has said why. Version 1.60 cuts its own refusals of ranges by
+        // stating the length of the range.
+        if let Some(reason) = self.reason(name, mark, LOST_STEPS, cancelled) {
+            return match meaning(&reason) {
+                Meaning::Failed(Fault::Other) => self.failure(reason, Fault::Transient).into(),
+                meaning => self.problem(reason, meaning),
+            };
         }
         let cut = || self.failure(format!("the answer was cut short: {lost}"), Fault::Transient);
         if only_this {
-            return cut();
+            return cut().into();
         }
         self.usable.store(false, Ordering::Release);
         let limit = if cancelled() { Duration::ZERO } else { LAST_WORDS };
-        let Some(status) = self.running().wait(limit) else { return cut() };
+        let Some(status) = self.running().wait(limit) else { return cut().into() };
         self.log.wait_for_end(LAST_WORDS);
         let words = self.log.last_words();
         let answered = self.answered.load(Ordering::Acquire);
@@ -334,7 +337,29 @@ impl Server {
         };
         let words = words.map(|w| format!(": {w}")).unwrap_or_default();
         let words = words.replace(&format!("Failed to create file system for \"{}\": ", super::REMOTE), "");
-        self.failure(format!("rclone has ended ({status}){words}"), fault)
+        self.failure(format!("rclone has ended ({status}){words}"), fault).into()
+    }
+
+    /// What rclone logs about a request that failed.
+    fn reason(
+        &self,
+        name: &str,
+        mark: Mark,
+        mut steps: u32,
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Option<String> {
+        self.log.reason(name, mark, &mut || {
+            steps = steps.saturating_sub(1);
+            steps > 0 && !cancelled()
+        })
+    }
+
+    fn problem(&self, reason: String, meaning: Meaning) -> Problem {
+        match meaning {
+            Meaning::Missing => Problem::Missing,
+            Meaning::OutOfRange => Problem::OutOfRange,
+            Meaning::Failed(fault) => self.failure(reason, fault).into(),
+        }
     }
 
     /// A request that rclone refused.
@@ -345,17 +370,11 @@ impl Server {
         reply: &Reply,
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Problem {
-        let mut steps = REASON_STEPS;
-        let reason = self.log.reason(name, mark, &mut || {
-            steps = steps.saturating_sub(1);
-            steps > 0 && !cancelled()
-        });
-        match reason {
-            Some(reason) => match meaning(&reason) {
-                Meaning::Missing => Problem::Missing,
-                Meaning::OutOfRange => Problem::OutOfRange,
-                Meaning::Failed(fault) => self.failure(reason, fault).into(),
-            },
+        match self.reason(name, mark, REASON_STEPS, cancelled) {
+            Some(reason) => {
+                let meaning = meaning(&reason);
+                self.problem(reason, meaning)
+            }
             None if cancelled() => interrupted().into(),
             None => {
                 let text = String::from_utf8_lossy(&reply.body);

@@ -95,7 +95,10 @@ impl Service {
             return Ok(server.clone());
         }
         let server = Arc::new(Server::start(&self.target, &self.environment)?);
-        *slot = Some(server.clone());
+        let last = slot.replace(server.clone());
+        // Others need not wait until it has ended.
+        drop(slot);
+        drop(last);
         Ok(server)
     }
 

@@ -51,6 +51,10 @@ fn objects_come_and_go() {
         assert_eq!(remote.get("packs/ab/ab01", 10).unwrap(), b"0123456789");
         assert_eq!(remote.get("packs/cd/cd02", 10).unwrap(), b"");
         assert_eq!(remote.get_range("packs/ab/ab01", 3, 4).unwrap(), b"3456");
+        assert_eq!(remote.get_range("packs/ab/ab01", 0, 4).unwrap(), b"0123");
+        assert_eq!(remote.get_range("packs/ab/ab01", 0, 10).unwrap(), b"0123456789");
+        assert_eq!(remote.get_range("packs/ab/ab01", 9, 1).unwrap(), b"9");
+        assert!(matches!(remote.get_range("packs/cd/cd02", 0, 1), Err(RemoteError::Size { found: 0, .. })));
         assert_eq!(remote.get_range("packs/ab/ab01", 10, 0).unwrap(), b"");
         assert_eq!(remote.size("packs/ab/ab01").unwrap(), 10);
 
@@ -87,7 +91,8 @@ fn sizes_are_checked() {
         // Behind rclone's back, which remembers what was stored.
         fs::remove_file(root.join("index/a")).unwrap();
         assert!(remote.get("index/a", 10).unwrap_err().is_not_found());
-        assert!(remote.get_range("index/a", 1, 2).unwrap_err().is_not_found());
+        let gone = remote.get_range("index/a", 1, 2).unwrap_err();
+        assert!(gone.is_not_found(), "{gone:?}");
         remote.delete("index/a").unwrap();
     });
 }
@@ -160,6 +165,24 @@ fn a_process_that_dies_is_replaced() {
         }
         remote.put("index/b", b"x").unwrap();
     });
+}
+
+#[test]
+fn a_process_that_hangs_is_replaced() {
+    for program in programs() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut remote = service(&program, dir.path());
+        remote.target.settings.idle_timeout = Duration::from_millis(500);
+        remote.put("index/a", b"x").unwrap();
+        let pid = i32::try_from(remote.server().ok().unwrap().id()).unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        let error = remote.get("index/a", 1).unwrap_err();
+        assert!(matches!(error, RemoteError::Service { fault: Fault::Transient, .. }), "{error}");
+        remote.target.settings.idle_timeout = Settings::IDLE_TIMEOUT;
+        assert_eq!(remote.get("index/a", 1).unwrap(), b"x");
+        assert!(rustix::process::test_kill_process(pid).is_err(), "nothing is left of it");
+    }
 }
 
 #[test]
