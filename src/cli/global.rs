@@ -1,7 +1,6 @@
 //! Options that every command takes, and what they come to together with environment,
 //! configuration file and defaults.
 
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,14 +13,16 @@ use super::output::Output;
 use super::passphrase::Obtained;
 use super::progress::Screen;
 use super::repository::Place;
+use super::settings;
 use crate::app::{AppError, Session};
 use crate::clock::SystemClock;
-use crate::config::{Config, Environment};
+use crate::config::{self, Config, Environment};
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct GlobalArgs {
-    /// The repository: a local path [env: EXUVIA_REPO] [default: one in ~/.local/share/exuvia]
+    /// The repository: a local path, or rclone:REMOTE:PATH [env: EXUVIA_REPO] [default: one in
+    /// ~/.local/share/exuvia]
     #[arg(short, long, value_name = "REPO", global = true)]
     pub(super) repo: Option<std::ffi::OsString>,
 
@@ -52,6 +53,19 @@ pub(super) struct GlobalArgs {
     /// Worker threads [default: one for each processor]
     #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) threads: Option<u16>,
+
+    /// Bandwidth for a remote: 10M (MiB a second), 512k:2M (up and down) [env: EXUVIA_BWLIMIT] [default: no
+    /// limit]
+    #[arg(long, value_name = "RATE", global = true, value_parser = config::bandwidth)]
+    pub(super) bwlimit: Option<String>,
+
+    /// Requests to a remote in each second [env: EXUVIA_TPSLIMIT] [default: no limit]
+    #[arg(long, value_name = "N", global = true, value_parser = config::transactions)]
+    pub(super) tpslimit: Option<f64>,
+
+    /// Requests to a remote under way at once [env: EXUVIA_CONNECTIONS] [default: 8]
+    #[arg(long, value_name = "N", global = true, value_parser = config::connections)]
+    pub(super) connections: Option<usize>,
 }
 
 /// Settings that are settled, for one run of one command.
@@ -72,32 +86,13 @@ impl Context {
     ) -> Result<Self, CliError> {
         let named = args.config.clone().or_else(|| env.path("EXUVIA_CONFIG"));
         let config = Config::load(&env, named.as_deref())?;
+        config.warnings.iter().for_each(|warning| output.warn(warning));
         Ok(Self { args, env, config, output, exit })
     }
 
     /// The state dir as an absolute path.
     pub(super) fn state_dir(&self) -> Result<PathBuf, CliError> {
-        let named = self.args.state_dir.clone().or_else(|| self.env.path("EXUVIA_STATE_DIR"));
-        let path = named
-            .or_else(|| self.config.state_dir.clone())
-            .or_else(|| self.env.openclaw_state())
-            .ok_or_else(|| no_home("--state-dir"))?;
-        absolute(&path)
-    }
-
-    fn cache_dir(&self) -> Result<PathBuf, CliError> {
-        let path = self
-            .env
-            .path("EXUVIA_CACHE_DIR")
-            .or_else(|| self.config.cache_dir.clone())
-            .or_else(|| self.env.cache_home().map(|home| home.join("exuvia")))
-            .ok_or_else(|| no_home("EXUVIA_CACHE_DIR"))?;
-        absolute(&path)
-    }
-
-    fn threads(&self) -> usize {
-        let given = self.args.threads.map(usize::from);
-        given.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, NonZeroUsize::get))
+        settings::state_dir(self).map(|(path, _)| path)
     }
 
     /// The repository that is configured, and what opens it.
@@ -116,14 +111,14 @@ impl Context {
     ) -> Result<Opened, CliError> {
         let cancelled = interrupt::listen(on_signal, self.exit);
         let screen = Arc::new(Screen::new(self.output.clone(), cancelled));
-        let situation = Situation { unmade: place.unmade(), passphrase: obtained.source };
+        let situation = place.situation(obtained.source);
         let session = Session {
             repository: place.location.clone(),
             passphrase: obtained.passphrase,
-            cache_dir: self.cache_dir()?,
+            cache_dir: settings::cache_dir(self)?.0,
             monitor: Arc::<Screen>::clone(&screen),
             clock: Arc::new(SystemClock::new()),
-            threads: self.threads(),
+            threads: settings::threads(self).0,
         };
         Ok(Opened { session, screen, situation, default_key: obtained.default_key })
     }
@@ -133,10 +128,10 @@ impl Context {
         Ok(Session {
             repository: place.location.clone(),
             passphrase: obtained.passphrase.clone(),
-            cache_dir: self.cache_dir()?,
+            cache_dir: settings::cache_dir(self)?.0,
             monitor: Arc::new(Screen::new(self.output.clone(), Arc::new(AtomicBool::new(false)))),
             clock: Arc::new(SystemClock::new()),
-            threads: self.threads(),
+            threads: settings::threads(self).0,
         })
     }
 }

@@ -16,7 +16,7 @@ use crate::model::ErrorClass;
 /// taken from where it is configured (see `exuvia --help`).
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  exuvia --repo /mnt/backup/agent init\n  EXUVIA_PASSPHRASE_FILE=~/pw exuvia --repo ./r init --label laptop"
+    after_help = "Examples:\n  exuvia --repo /mnt/backup/agent init\n  EXUVIA_PASSPHRASE_FILE=~/pw exuvia --repo ./r init --label laptop\n  exuvia --repo rclone:b2:my-bucket/agent init"
 )]
 pub(super) struct Args {
     /// Name of the first key
@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
         _ => e,
     })?;
     if ctx.output.json {
-        let path = std::os::unix::ffi::OsStrExt::as_bytes(place.path().as_os_str()).into();
+        let path = place.json_name();
         ctx.output.document(&Summary { r#type: "summary", repository: id.to_string(), path, key_file })?;
     } else {
         ctx.output.summary(&format!("{words}\nid: {id}"))?;

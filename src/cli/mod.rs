@@ -8,6 +8,7 @@ mod output;
 mod passphrase;
 mod progress;
 mod repository;
+mod settings;
 mod snap_path;
 mod text;
 mod units;
@@ -16,6 +17,7 @@ mod backup;
 mod cat;
 mod check;
 mod completions;
+mod config;
 mod init;
 mod key;
 mod ls;
@@ -69,8 +71,12 @@ Passphrase: EXUVIA_PASSPHRASE, EXUVIA_PASSPHRASE_FILE, EXUVIA_PASSPHRASE_COMMAND
 passphrase_command in the configuration file, or the terminal; in this order.
 
 A flag wins over the environment, the environment over the configuration file. Its keys, all optional: \
-repository, state_dir, cache_dir, passphrase_file, passphrase_command. What can be made again is cached in \
-EXUVIA_CACHE_DIR, by default ~/.cache/exuvia.
+repository, state_dir, cache_dir, passphrase_file, passphrase_command, rclone_program, bwlimit, tpslimit, \
+connections, timeout, deadline, and the table [remote]. `exuvia config show` shows what is in force, and where it \
+comes from. What can be made again is cached in EXUVIA_CACHE_DIR, by default ~/.cache/exuvia.
+
+Remotes (S3, B2, Dropbox, Google Drive, OneDrive, SFTP, WebDAV and all others of rclone) need the program \
+rclone, from PATH or EXUVIA_RCLONE.
 
 With no repository configured, `exuvia backup` makes one in the user's data directory, with a generated \
 key in the user's configuration directory, and says where both are.
@@ -89,6 +95,7 @@ enum Command {
     Check(check::Args),
     Stats(stats::Args),
     Key(key::Args),
+    Config(config::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -130,6 +137,7 @@ fn dispatch(cli: Cli, env: Environment, output: Output, exit: fn(i32)) -> Result
         Command::Check(args) => check::run(&args, &ctx),
         Command::Stats(args) => stats::run(&args, &ctx),
         Command::Key(args) => key::run(&args, &ctx),
+        Command::Config(args) => config::run(&args, &ctx),
         Command::Completions(_) | Command::Man(_) => Ok(Status::Done),
     }
 }

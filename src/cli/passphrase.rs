@@ -1,5 +1,6 @@
 //! Where a passphrase comes from. Never from the command line, which every process can read.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -10,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::error::CliError;
 use super::global::Context;
+use super::settings::Origin;
 use super::text;
 use crate::app::Passphrase;
 use crate::config::{Config, Environment};
@@ -62,6 +64,26 @@ pub(super) fn configured(ctx: &Context) -> Result<Option<Obtained>, CliError> {
         return from_command(command.as_ref(), "passphrase_command").map(Some);
     }
     Ok(None)
+}
+
+/// Which setting names the passphrase, its value unless that is a secret, and who gave it. Reads nothing.
+pub(super) fn source(ctx: &Context) -> Option<(&'static str, Option<OsString>, Origin)> {
+    let (env, config) = (&ctx.env, &ctx.config);
+    let set = |name| env.get(name).map(|value| (value, Origin::Environment(name)));
+    let file = |key| Origin::of_file(ctx, config.line(key));
+    if let Some((_, origin)) = set(CURRENT.value) {
+        return Some(("passphrase", None, origin));
+    }
+    if let Some((path, origin)) = set(CURRENT.file) {
+        return Some(("passphrase_file", Some(path), origin));
+    }
+    if let Some((_, origin)) = set(COMMAND) {
+        return Some(("passphrase_command", None, origin));
+    }
+    if let Some(path) = &config.passphrase_file {
+        return Some(("passphrase_file", Some(path.clone().into_os_string()), file("passphrase_file")));
+    }
+    config.passphrase_command.as_ref().map(|_| ("passphrase_command", None, file("passphrase_command")))
 }
 
 fn from_environment(ctx: &Context, names: &Names) -> Result<Option<Obtained>, CliError> {

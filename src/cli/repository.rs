@@ -14,10 +14,12 @@ use zeroize::Zeroizing;
 use super::error::{self, CliError, Situation};
 use super::global::{self, Context};
 use super::passphrase::{self, Obtained};
+use super::settings::{self, Origin};
 use super::text;
-use crate::app::{self, AppError, InitRequest, Location, ScryptParams};
+use crate::app::{self, AppError, InitRequest, Location, LocationError, ScryptParams};
 use crate::clock::{Clock, SystemClock};
-use crate::model::ErrorClass;
+use crate::config::Provider;
+use crate::model::{Classify, ErrorClass};
 use crate::report::Monitor;
 
 /// Random bytes of the key file of the embedded default.
@@ -33,6 +35,12 @@ pub(super) struct Default {
 /// A repository as the user means it.
 pub(super) struct Place {
     pub(super) location: Location,
+    /// Who named it.
+    pub(super) origin: Origin,
+    /// The arguments that name it again, without secrets.
+    again: String,
+    /// The configuration file holds the keys of its service, not rclone's own.
+    described: bool,
     /// It is the embedded default, whether named or not.
     pub(super) default: Option<Default>,
     /// Nobody named a repository.
@@ -41,8 +49,6 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn of(ctx: &Context) -> Result<Self, CliError> {
-        let named = ctx.args.repo.clone().or_else(|| ctx.env.get("EXUVIA_REPO"));
-        let named = named.or_else(|| ctx.config.repository.clone());
         let default = match (ctx.env.data_home(), ctx.env.config_home()) {
             (Some(data), Some(config)) => Some(Default {
                 repository: global::absolute(&data.join("exuvia").join("repository"))?,
@@ -50,26 +56,53 @@ impl Place {
             }),
             _ => None,
         };
-        match (named, default) {
-            (Some(named), default) => {
-                let path = local_path(&named)?;
-                let default = default.filter(|default| default.repository == path);
-                Ok(Self { location: Location::Local(path), default, unconfigured: false })
+        let (location, origin) = match (settings::repository(ctx), &ctx.config.remote, &default) {
+            (Some((named, origin)), ..) => (locate(ctx, &named, &origin)?, origin),
+            (None, Some(remote), _) => {
+                let origin = Origin::of_file(ctx, Some(remote.line));
+                let location = Location::configured(remote, &settings::Running::of(ctx)?.settings());
+                (location.map_err(|e| not_a_name(&e, &origin))?, origin)
             }
-            (None, Some(default)) => Ok(Self {
-                location: Location::Local(default.repository.clone()),
-                default: Some(default),
-                unconfigured: true,
-            }),
-            (None, None) => Err(global::no_home("--repo")),
+            (None, None, Some(default)) => (Location::Local(default.repository.clone()), Origin::Default),
+            (None, None, None) => return Err(global::no_home("--repo")),
+        };
+        let again = match (&location, &origin) {
+            (Location::Local(path), _) => format!("--repo {}", text::shell_word(path.as_os_str())),
+            // The name may be given by a whole table, or hold secrets.
+            (_, Origin::File { path, .. }) => {
+                format!("--config {}", text::shell_word(global::absolute(path)?.as_os_str()))
+            }
+            (remote, _) => format!("--repo {}", text::shell_word(remote.to_string().as_ref())),
+        };
+        let unconfigured = matches!(origin, Origin::Default);
+        let table = ctx.config.remote.as_ref().filter(|_| settings::repository(ctx).is_none());
+        let described = table.is_some_and(|remote| !matches!(remote.provider, Provider::Rclone { .. }));
+        let here = |default: &Default| location == Location::Local(default.repository.clone());
+        Ok(Self { default: default.filter(here), location, origin, again, described, unconfigured })
+    }
+
+    /// What people call it.
+    pub(super) fn name(&self) -> String {
+        match &self.location {
+            Location::Local(path) => text::show(path),
+            remote => text::printable(remote.to_string().as_bytes()),
         }
     }
 
-    /// The directory of a local repository; of another one, what people call it.
-    pub(super) fn path(&self) -> &Path {
+    /// What programs call it: the exact bytes of a path.
+    pub(super) fn json_name(&self) -> text::JsonPath {
         match &self.location {
-            Location::Local(path) => path,
-            Location::Rclone(target) => Path::new(&target.display),
+            Location::Local(path) => path.as_os_str().as_bytes().into(),
+            remote => remote.to_string().as_bytes().into(),
+        }
+    }
+
+    pub(super) fn situation(&self, passphrase: String) -> Situation {
+        Situation {
+            unmade: self.unmade(),
+            remote: matches!(self.location, Location::Rclone(_)),
+            configured: self.described,
+            passphrase,
         }
     }
 
@@ -83,9 +116,9 @@ impl Place {
         }
         // Nobody is asked to type, or told to look for, what opens a repository that is not there.
         if (self.default.is_some() || passphrase::can_ask()) && !self.exists()? {
-            let path = text::show(self.path());
-            let error = CliError::new(ErrorClass::NoRepository, format!("there is no repository at {path}"));
-            return Err(error::no_repository(error, self.unmade()));
+            let message = format!("there is no repository at {}", self.name());
+            let error = CliError::new(ErrorClass::NoRepository, message);
+            return Err(error::no_repository(error, &self.situation(String::new())));
         }
         if passphrase::can_ask() {
             return passphrase::ask();
@@ -111,8 +144,7 @@ impl Place {
         }
         // Before a key file is made that would open nothing, or anybody types for nothing.
         if self.exists()? {
-            let path = text::show(self.path());
-            return Err(CliError::failed(format!("there is a repository at {path} already")));
+            return Err(CliError::failed(format!("there is a repository at {} already", self.name())));
         }
         if let Some(default) = &self.default {
             return default.new_key(ctx);
@@ -126,9 +158,8 @@ impl Place {
     pub(super) fn unmade(&self) -> bool {
         let missing =
             |path: &Path| matches!(fs::symlink_metadata(path), Err(e) if e.kind() == io::ErrorKind::NotFound);
-        self.unconfigured
-            && missing(self.path())
-            && self.default.as_ref().is_none_or(|d| missing(&d.key_file))
+        let Location::Local(path) = &self.location else { return false };
+        self.unconfigured && missing(path) && self.default.as_ref().is_none_or(|d| missing(&d.key_file))
     }
 
     /// Makes the embedded default if that is what is meant and it was never made.
@@ -150,21 +181,20 @@ impl Place {
 
     /// Tells where a new repository is, what opens it, and how to get everything back.
     pub(super) fn made(&self, obtained: &Obtained) -> String {
-        let path = self.path();
-        let repo = text::shell_word(path.as_os_str());
-        let mut words = format!("made a repository: {}\n", text::show(path));
+        let again = &self.again;
+        let mut words = format!("made a repository: {}\n", self.name());
         let key_file =
             self.default.as_ref().map(|default| &default.key_file).filter(|_| obtained.default_key);
         match key_file {
             Some(key_file) => words.push_str(&format!(
                 "its key file: {}\nKeep a copy of the key file elsewhere too: without it nothing can be restored.\n\
-                 To restore: EXUVIA_PASSPHRASE_FILE={} exuvia --repo {repo} restore",
+                 To restore: EXUVIA_PASSPHRASE_FILE={} exuvia {again} restore",
                 text::show(key_file),
                 text::shell_word(key_file.as_os_str()),
             )),
             None => words.push_str(&format!(
                 "Keep its passphrase: without it nothing can be restored.\n\
-                 To restore: exuvia --repo {repo} restore"
+                 To restore: exuvia {again} restore"
             )),
         }
         words
@@ -177,8 +207,7 @@ impl Place {
     }
 
     fn explain(&self, e: &AppError) -> CliError {
-        let situation = Situation { unmade: self.unmade(), passphrase: String::new() };
-        error::explain(e, &situation).unwrap_or_else(|| CliError::failed(e.to_string()))
+        error::explain(e, &self.situation(String::new())).unwrap_or_else(|| CliError::failed(e.to_string()))
     }
 }
 
@@ -188,18 +217,26 @@ pub(super) fn default_params(obtained: &Obtained) -> ScryptParams {
 }
 
 /// The only place that tells remotes from paths.
-fn local_path(named: &OsStr) -> Result<PathBuf, CliError> {
+fn locate(ctx: &Context, named: &OsStr, origin: &Origin) -> Result<Location, CliError> {
     if named.is_empty() {
         return Err(CliError::usage("the repository's name is empty"));
     }
-    if named.as_bytes().starts_with(b"rclone:") {
-        return Err(CliError::usage(format!(
-            "{}: this build stores repositories in local directories only",
-            text::printable(named.as_bytes())
-        ))
-        .hint("give a path; a remote that is mounted works as one"));
+    if !named.as_bytes().starts_with(app::SCHEME.as_bytes()) {
+        return global::absolute(Path::new(named)).map(Location::Local);
     }
-    global::absolute(Path::new(named))
+    let name = named.to_str().ok_or_else(|| CliError::usage("the name of a remote must be UTF-8"))?;
+    let settings = settings::Running::of(ctx)?.settings();
+    match Location::named(name, &settings) {
+        Some(location) => location.map_err(|e| not_a_name(&e, origin)),
+        None => global::absolute(Path::new(named)).map(Location::Local),
+    }
+}
+
+fn not_a_name(error: &LocationError, origin: &Origin) -> CliError {
+    let error = CliError::new(error.class(), format!("{}: {error}", origin.words()));
+    error
+        .hint("REMOTE is a remote of rclone.conf (`rclone listremotes` shows them), or :BACKEND,OPTION=VALUE")
+        .hint("a value with a colon or a comma in it needs quotes: 'https://example.org:9000'")
 }
 
 impl Default {
@@ -267,6 +304,9 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::cli::global::GlobalArgs;
+    use crate::cli::output::Output;
+    use crate::config::Environment;
 
     #[test]
     fn the_key_file_is_private_and_written_once() {
@@ -284,11 +324,62 @@ mod tests {
         assert_eq!(fs::read_dir(default.key_file.parent().unwrap()).unwrap().count(), 1);
     }
 
+    fn context(repo: Option<&str>, config: &str) -> Context {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("my config.toml");
+        fs::write(&file, config).unwrap();
+        let env = Environment::of(&[("HOME", "/home/ann"), ("KEY", "hunter2")]);
+        let output = Output::new(false, false, 0, false, &env);
+        let args = GlobalArgs {
+            repo: repo.map(Into::into),
+            config: Some(file),
+            state_dir: None,
+            json: false,
+            quiet: false,
+            verbose: 0,
+            no_progress: false,
+            threads: None,
+            bwlimit: None,
+            tpslimit: None,
+            connections: None,
+        };
+        Context::new(args, env, output, |_| ()).unwrap()
+    }
+
+    /// What is said is for a screen and its history: it names the repository again, and no secret.
     #[test]
-    fn remotes_are_told_from_paths() {
-        assert_eq!(local_path("/a/b/".as_ref()).unwrap(), Path::new("/a/b"));
-        assert!(local_path("./rclone:x".as_ref()).unwrap().is_absolute());
-        assert_eq!(local_path("rclone:b2:x".as_ref()).unwrap_err().class, ErrorClass::Usage);
-        assert!(local_path("".as_ref()).is_err());
+    fn how_to_restore_is_told_without_secrets() {
+        let b2 = "[remote]\nprovider = \"b2\"\nkey_id = \"i\"\nsecret = \"${KEY}\"\nbucket = \"b\"";
+        let own = "repository = \"rclone::b2,account=i,key=${KEY}:b\"";
+        for (repo, config, name, again) in [
+            (Some("/a/b/"), b2, "/a/b", "--repo /a/b"),
+            (Some("rclone:b2:x/y"), b2, "rclone:b2:x/y", "--repo rclone:b2:x/y"),
+            (Some("rclone::s3,key=hunter2:x"), "", "rclone::s3,…:x", "--repo 'rclone::s3,…:x'"),
+            (None, b2, "rclone:b2:b/exuvia", "my config.toml'"),
+            (None, own, "rclone::b2,…:b", "my config.toml'"),
+            (
+                None,
+                "",
+                "/home/ann/.local/share/exuvia/repository",
+                "--repo /home/ann/.local/share/exuvia/repository",
+            ),
+        ] {
+            let place = Place::of(&context(repo, config)).unwrap();
+            assert_eq!(place.name(), name);
+            assert!(place.again.ends_with(again), "{}", place.again);
+            let configured = place.again.starts_with("--config '/");
+            assert_eq!(configured, again.starts_with("my config"), "{}", place.again);
+            assert_eq!(place.situation(String::new()).remote, name.starts_with("rclone:"));
+            assert_eq!(place.described, repo.is_none() && config == b2);
+            assert_eq!(place.unconfigured, name.starts_with("/home"));
+        }
+    }
+
+    #[test]
+    fn what_opens_the_default_opens_no_remote() {
+        let remote = Place::of(&context(Some("rclone:b2:x"), "")).unwrap();
+        assert!(remote.default.is_none() && !remote.unmade());
+        let named = Place::of(&context(Some("/home/ann/.local/share/exuvia/repository"), "")).unwrap();
+        assert!(named.default.is_some() && !named.unconfigured);
     }
 }

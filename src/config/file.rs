@@ -1,27 +1,56 @@
 //! The configuration file: TOML with few keys, all optional.
 
 use std::ffi::OsString;
-use std::io;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
+use zeroize::Zeroizing;
 
-use super::Environment;
-use crate::model::{Classify, ErrorClass};
+use super::reader::{Field, Fields, Key, Reader, Schema};
+use super::remote::{self, RemoteConfig};
+use super::{ConfigError, Environment, values};
 
-/// Every key of the file.
-const KEYS: [&str; 5] = ["repository", "state_dir", "cache_dir", "passphrase_file", "passphrase_command"];
 /// Far more than any real file; a device given by mistake must not fill the memory.
 const MAX_BYTES: u64 = 1 << 20;
 
+/// Every key at the top of the file.
+pub(super) const KEYS: &[Key] = &[
+    Key::text("repository"),
+    Key::text("state_dir"),
+    Key::text("cache_dir"),
+    Key::text("passphrase_file"),
+    Key { raw: true, ..Key::text("passphrase_command") },
+    Key::text("rclone_program"),
+    Key::number("bwlimit"),
+    Key::number("tpslimit"),
+    Key::number("connections"),
+    Key::number("timeout"),
+    Key::number("deadline"),
+];
+
+const SCHEMA: Schema = Schema {
+    table: None,
+    tables: &["remote"],
+    keys: KEYS,
+    synonyms: &[("idle_timeout", "timeout"), ("rclone", "rclone_program")],
+    elsewhere: (remote::KEYS, "into the table [remote]"),
+};
+
 /// What the file says. Relative paths have been made relative to the file's own folder, and `~/` to
-/// the home directory.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// the home directory; `${NAME}` has been replaced by the variable's value.
+#[derive(Clone, Default, PartialEq)]
 pub struct Config {
     /// Where it was read; `None` when there was no file.
     pub file: Option<PathBuf>,
     /// A local path or `rclone:REMOTE:PATH`.
     pub repository: Option<OsString>,
+    /// A storage service, where the repository is not named by `repository`.
+    pub remote: Option<RemoteConfig>,
     /// The directory to back up.
     pub state_dir: Option<PathBuf>,
     /// Where this program keeps what it can make again.
@@ -30,64 +59,47 @@ pub struct Config {
     pub passphrase_file: Option<PathBuf>,
     /// A shell command that prints the passphrase.
     pub passphrase_command: Option<String>,
+    /// The program rclone: a path, or a name that is looked for in PATH.
+    pub rclone_program: Option<PathBuf>,
+    /// How much of network and service is used.
+    pub limits: Limits,
+    /// Everything that stands in the file, in its order.
+    pub settings: Vec<Setting>,
+    /// What is not wrong, but not good either.
+    pub warnings: Vec<String>,
 }
 
-/// Why the configuration file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// It cannot be read.
-    #[error("cannot read the configuration file {}: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// It is not TOML.
-    #[error("{}:{line}: {message}", path.display())]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// Line number, from 1.
-        line: usize,
-        /// What the parser says.
-        message: String,
-    },
-    /// A key that has no meaning.
-    #[error("{}:{line}: unknown key `{key}`{}", path.display(), meant(.suggestion))]
-    UnknownKey {
-        /// The file.
-        path: PathBuf,
-        /// Line number, from 1.
-        line: usize,
-        /// The key.
-        key: String,
-        /// What may have been meant.
-        suggestion: Option<&'static str>,
-    },
-    /// A value of the wrong type, or an empty one.
-    #[error("{}:{line}: `{key}` must be a text that is not empty", path.display())]
-    Value {
-        /// The file.
-        path: PathBuf,
-        /// Line number, from 1.
-        line: usize,
-        /// The key.
-        key: String,
-    },
+/// How much of network and service is used; `None` where nothing is said.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Limits {
+    /// In rclone's words.
+    pub bwlimit: Option<String>,
+    /// Requests a second; 0 stands for no limit.
+    pub tpslimit: Option<f64>,
+    /// Requests under way at once.
+    pub connections: Option<usize>,
+    /// A request without any progress for this long has failed.
+    pub timeout: Option<Duration>,
+    /// How long an operation goes on trying while nothing succeeds.
+    pub deadline: Option<Duration>,
 }
 
-impl Classify for ConfigError {
-    fn class(&self) -> ErrorClass {
-        ErrorClass::Usage
+/// One line of the file, for people who ask what is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Its key, with the tables that it is in: `remote.options.chunk_size`.
+    pub key: String,
+    /// Line number, from 1.
+    pub line: usize,
+    /// The text that is in force; `None` for a secret.
+    pub shown: Option<String>,
+}
+
+/// Values may be secrets.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("file", &self.file).finish_non_exhaustive()
     }
-}
-
-fn meant(suggestion: &Option<&'static str>) -> String {
-    suggestion.map_or_else(
-        || format!("; the keys are {}", KEYS.join(", ")),
-        |key| format!("; did you mean `{key}`?"),
-    )
 }
 
 impl Config {
@@ -100,133 +112,162 @@ impl Config {
             (None, None) => return Ok(Self::default()),
         };
         match read(&path) {
-            Ok(text) => Self::parse(&text, &path, env.home().as_deref()),
+            Ok((text, open)) => {
+                let (mut config, secret) = Self::parse(&text, &path, env)?;
+                if let Some(line) = secret.filter(|_| open) {
+                    let path = path.display();
+                    config.warnings.push(format!(
+                        "{path} holds a secret in line {line} and is open to other users; `chmod 600` closes it"
+                    ));
+                }
+                Ok(config)
+            }
             Err(e) if named.is_none() && e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(source) => Err(ConfigError::Read { path, source }),
         }
     }
 
-    fn parse(text: &str, path: &Path, home: Option<&Path>) -> Result<Self, ConfigError> {
-        let line_at =
-            |offset: usize| 1 + text.as_bytes().iter().take(offset).filter(|&&byte| byte == b'\n').count();
-        let table = DeTable::parse(text).map_err(|e| ConfigError::Syntax {
-            path: path.to_owned(),
-            line: line_at(e.span().map_or(0, |span| span.start)),
-            message: e.message().to_owned(),
-        })?;
+    /// The line of a key at the top of the file, or of one in `[remote]` that may stand at the top too.
+    #[must_use]
+    pub fn line(&self, key: &str) -> Option<usize> {
+        let named = |s: &&Setting| s.key == key || s.key.strip_prefix("remote.") == Some(key);
+        self.settings.iter().find(named).map(|s| s.line)
+    }
+
+    /// Also tells the first line in which a secret stands as it is.
+    fn parse(text: &str, path: &Path, env: &Environment) -> Result<(Self, Option<usize>), ConfigError> {
+        let reader = Reader { path, text, env };
+        let table = DeTable::parse(text)
+            .map_err(|e| reader.error(reader.line(&e.span().unwrap_or_default()), e.message()))?;
+        let mut top = reader.table(table.get_ref(), &SCHEMA)?;
+        let mut settings = Settings::default();
+        settings.add(&top.fields, "", |name| name == "passphrase_command", remote::is_secret);
+        let mut config = Self { file: Some(path.to_owned()), ..Self::default() };
+        config.running(&reader, &mut top)?;
+        if let Some((_, line, table)) = top.tables.first().copied() {
+            let mut inner = reader.table(table, &remote::SCHEMA)?;
+            let options = match inner.tables.first() {
+                Some((_, _, table)) => reader.options(table)?,
+                None => Vec::new(),
+            };
+            settings.add(&inner.fields, "remote.", |_| false, remote::is_secret);
+            settings.add(&options, "remote.options.", |_| false, remote::is_secret_option);
+            config.running(&reader, &mut inner)?;
+            if let Some(repository) = top.fields.iter().find(|field| field.name == "repository") {
+                let message = format!(
+                    "both [remote] and `repository` in line {} say where the repository is; drop `repository` if \
+                     the remote is meant, or else this table",
+                    repository.line
+                );
+                return Err(reader.error(line, message));
+            }
+            config.remote = Some(remote::resolve(&reader, line, inner, options)?);
+        }
         let folder = path.parent().unwrap_or(Path::new(""));
-        let local = |value: &str| match (value.strip_prefix("~/"), home) {
+        let home = env.home();
+        let local = |value: &str| match (value.strip_prefix("~/"), &home) {
             (Some(rest), Some(home)) => home.join(rest),
             _ => folder.join(value),
         };
-        let mut config = Self { file: Some(path.to_owned()), ..Self::default() };
-        for (key, value) in table.get_ref() {
-            let line = line_at(key.span().start);
-            let name = key.get_ref().as_ref();
-            if !KEYS.contains(&name) {
-                let suggestion = nearest(name);
-                return Err(ConfigError::UnknownKey {
-                    path: path.to_owned(),
-                    line,
-                    key: name.to_owned(),
-                    suggestion,
-                });
-            }
-            let value = match value.get_ref() {
-                DeValue::String(text) if !text.is_empty() => text.as_ref(),
-                _ => return Err(ConfigError::Value { path: path.to_owned(), line, key: name.to_owned() }),
+        let mut path_of = |key| top.take(key).map(|field| local(&field.text));
+        config.state_dir = path_of("state_dir");
+        config.cache_dir = path_of("cache_dir");
+        config.passphrase_file = path_of("passphrase_file");
+        config.rclone_program = config.rclone_program.map(|program| match program.to_str() {
+            // A bare name is looked for in PATH.
+            Some(text) if text.contains('/') => local(text),
+            _ => program,
+        });
+        config.repository = top.take("repository").map(|field| match field.text.starts_with("rclone:") {
+            true => OsString::from(field.text.as_str()),
+            false => local(&field.text).into_os_string(),
+        });
+        config.passphrase_command = top.take("passphrase_command").map(|field| field.text.to_string());
+        let Settings { mut rows, secret } = settings;
+        rows.sort_by_key(|row| row.line);
+        config.settings = rows;
+        Ok((config, secret))
+    }
+
+    /// Takes the fields that say how rclone is run, which stand at the top or in `[remote]`.
+    fn running(&mut self, reader: &Reader<'_>, fields: &mut Fields<'_, '_>) -> Result<(), ConfigError> {
+        for name in remote::RUNNING {
+            let Some(field) = fields.take(name) else { continue };
+            let limits = &mut self.limits;
+            let done = match name {
+                "rclone_program" => put(&mut self.rclone_program, Ok(PathBuf::from(field.text.as_str()))),
+                "bwlimit" => put(&mut limits.bwlimit, values::bandwidth(&field.text)),
+                "tpslimit" => put(&mut limits.tpslimit, values::transactions(&field.text)),
+                "connections" => put(&mut limits.connections, values::connections(&field.text)),
+                "timeout" => put(&mut limits.timeout, values::duration(&field.text)),
+                _ => put(&mut limits.deadline, values::duration(&field.text)),
             };
-            match name {
-                "repository" if value.starts_with("rclone:") => config.repository = Some(value.into()),
-                "repository" => config.repository = Some(local(value).into_os_string()),
-                "state_dir" => config.state_dir = Some(local(value)),
-                "cache_dir" => config.cache_dir = Some(local(value)),
-                "passphrase_file" => config.passphrase_file = Some(local(value)),
-                _ => config.passphrase_command = Some(value.to_owned()),
-            }
+            done.map_err(|what| reader.error(field.line, format!("`{name}` {what}")))?;
         }
-        Ok(config)
+        Ok(())
     }
 }
 
-fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    io::Read::read_to_string(&mut io::Read::take(std::fs::File::open(path)?, MAX_BYTES + 1), &mut text)?;
+/// Keeps a value, unless there is one.
+fn put<T>(place: &mut Option<T>, value: Result<T, &'static str>) -> Result<(), &'static str> {
+    if place.is_some() {
+        return Err("is given twice: at the top of the file and in [remote]");
+    }
+    *place = Some(value?);
+    Ok(())
+}
+
+#[derive(Default)]
+struct Settings {
+    rows: Vec<Setting>,
+    /// The first line in which a secret stands as it is.
+    secret: Option<usize>,
+}
+
+impl Settings {
+    /// `hidden`: shown to nobody, though no secret of a service.
+    fn add(
+        &mut self,
+        fields: &[Field],
+        above: &str,
+        hidden: impl Fn(&str) -> bool,
+        is_secret: impl Fn(&str) -> bool,
+    ) {
+        for field in fields {
+            let name = if field.name.is_empty() { field.spelled.as_str() } else { field.name };
+            let (shown, secret) = match name {
+                // A remote's name and path are none, but a connection string may hold some.
+                "repository" | "remote" if above != "remote.options." => {
+                    let parameters = field.text.contains(',');
+                    (!parameters, parameters && remote::sounds_secret(&field.text))
+                }
+                _ if above == "remote.options." => (!is_secret(name), remote::sounds_secret(name)),
+                _ => (!hidden(name) && !is_secret(name), is_secret(name)),
+            };
+            self.rows.push(Setting {
+                key: format!("{above}{name}"),
+                line: field.line,
+                shown: shown.then(|| field.text.to_string()),
+            });
+            if secret && field.literal {
+                self.secret = Some(self.secret.map_or(field.line, |line| line.min(field.line)));
+            }
+        }
+    }
+}
+
+/// The file's text, and whether other users can read it.
+fn read(path: &Path) -> io::Result<(Zeroizing<String>, bool)> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let open = metadata.is_file() && metadata.permissions().mode() & 0o077 != 0;
+    let mut text = Zeroizing::new(String::new());
+    file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_BYTES {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is longer than a configuration can be"));
     }
-    Ok(text)
-}
-
-/// The key that is spelled most like `name`, if any is near enough to be what was meant.
-fn nearest(name: &str) -> Option<&'static str> {
-    let plain = name.to_lowercase().replace('-', "_");
-    KEYS.into_iter()
-        .map(|key| (distance(&plain, key), key))
-        .min_by_key(|(distance, _)| *distance)
-        .filter(|(distance, key)| {
-            *distance <= key.len() / 3 || (plain.len() >= 4 && key.starts_with(plain.as_str()))
-        })
-        .map(|(_, key)| key)
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+    Ok((text, open))
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::*;
-
-    fn parse(text: &str) -> Result<Config, String> {
-        Config::parse(text, Path::new("/c/config.toml"), Some(Path::new("/h"))).map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn all_keys_are_read() {
-        let config = parse(
-            "repository = \"~/r\"\nstate_dir = \"/s\"\ncache_dir = \"cache\"\npassphrase_file = \"~/p\"\n\
-             passphrase_command = \"pass show x\"\n",
-        )
-        .unwrap();
-        let want = Config {
-            file: Some("/c/config.toml".into()),
-            repository: Some("/h/r".into()),
-            state_dir: Some("/s".into()),
-            cache_dir: Some("/c/cache".into()),
-            passphrase_file: Some("/h/p".into()),
-            passphrase_command: Some("pass show x".into()),
-        };
-        assert_eq!(config, want);
-        assert_eq!(parse("repository = \"rclone:a:b\"").unwrap().repository, Some("rclone:a:b".into()));
-        assert_eq!(parse("").unwrap().repository, None);
-    }
-
-    #[test]
-    fn what_is_wrong_is_said_with_its_line() {
-        for (text, want) in [
-            ("\nrepositry = \"x\"", "/c/config.toml:2: unknown key `repositry`; did you mean `repository`?"),
-            ("state-dir = \"x\"", "/c/config.toml:1: unknown key `state-dir`; did you mean `state_dir`?"),
-            ("repo = \"x\"", "/c/config.toml:1: unknown key `repo`; did you mean `repository`?"),
-            ("\n\nstate_dir = 3", "/c/config.toml:3: `state_dir` must be a text that is not empty"),
-            ("state_dir = \"\"", "/c/config.toml:1: `state_dir` must be a text that is not empty"),
-        ] {
-            assert_eq!(parse(text).unwrap_err(), want, "{text}");
-        }
-        assert!(parse("bucket = 1").unwrap_err().contains("the keys are repository, state_dir"));
-        assert!(parse("a = 1\nb = [").unwrap_err().starts_with("/c/config.toml:2: "));
-    }
-}
+mod tests;

@@ -2,7 +2,14 @@
 //! together with flags and defaults is decided by the front doors.
 
 mod environment;
+mod error;
 mod file;
+mod reader;
+mod remote;
+mod values;
 
 pub use environment::Environment;
-pub use file::{Config, ConfigError};
+pub use error::ConfigError;
+pub use file::{Config, Limits, Setting};
+pub use remote::{Login, Provider, RemoteConfig};
+pub use values::{bandwidth, connections, duration, transactions};

@@ -5,6 +5,7 @@ mod class;
 mod entry;
 mod id;
 mod path;
+mod secret;
 mod snapshot;
 mod time;
 
@@ -15,6 +16,7 @@ pub use entry::{
 pub use id::{BlobId, KeyId, ObjectId, ParseIdError, RepositoryId, WriterId};
 pub(crate) use path::MAX_PATH;
 pub use path::{PathError, RepoPath, compare_paths};
+pub use secret::Secret;
 pub use snapshot::{
     DatabaseRecord, FileError, Integrity, ManifestRef, Reason, Snapshot, SnapshotKind, Stats,
 };

@@ -6,8 +6,20 @@ use std::process::Stdio;
 
 use crate::support::{Place, names};
 
-const COMMANDS: [&str; 11] =
-    ["init", "backup", "snapshots", "ls", "cat", "restore", "check", "stats", "key", "completions", "man"];
+const COMMANDS: [&str; 12] = [
+    "init",
+    "backup",
+    "snapshots",
+    "ls",
+    "cat",
+    "restore",
+    "check",
+    "stats",
+    "key",
+    "config",
+    "completions",
+    "man",
+];
 
 #[test]
 fn help_and_version_are_results() {
@@ -149,21 +161,20 @@ fn a_backup_of_nothing_makes_nothing() {
     assert!(names(&place.path("home")).is_empty());
 }
 
-/// A name that is refused tells which one was taken.
 #[test]
 fn flags_win_over_variables_and_variables_over_the_file() {
     let mut place = Place::new();
     let taken = |place: &Place, args: &[&str], want: &str| {
-        let run = place.run(args).exits(2);
-        assert!(run.stderr.contains(want), "{args:?}: {}", run.stderr);
+        let run = place.run(args).exits(0);
+        assert!(run.text().contains(&format!("repository: {want} (")), "{args:?}: {}", run.text());
     };
     place.write("home/.config/exuvia/config.toml", "repository = \"rclone:file:\"\n");
-    taken(&place, &["snapshots"], "rclone:file:");
+    taken(&place, &["config", "check"], "rclone:file:");
     place.set("EXUVIA_REPO", "rclone:variable:");
-    taken(&place, &["snapshots"], "rclone:variable:");
-    taken(&place, &["snapshots", "--repo", "rclone:flag:"], "rclone:flag:");
+    taken(&place, &["config", "check"], "rclone:variable:");
+    taken(&place, &["config", "check", "--repo", "rclone:flag:"], "rclone:flag:");
     place.set("EXUVIA_REPO", "");
-    taken(&place, &["snapshots"], "rclone:file:");
+    taken(&place, &["config", "check"], "rclone:file:");
 }
 
 #[test]
@@ -182,7 +193,14 @@ fn every_command_has_a_manual_page() {
     place.run(&["man", "a/man1"]).exits(0);
     let pages = names(&place.path("a/man1"));
     assert!(pages.contains(&"exuvia.1".to_owned()));
-    for command in COMMANDS.into_iter().chain(["key-list", "key-add", "key-remove", "key-change"]) {
+    for command in COMMANDS.into_iter().chain([
+        "key-list",
+        "key-add",
+        "key-remove",
+        "key-change",
+        "config-show",
+        "config-check",
+    ]) {
         assert!(pages.contains(&format!("exuvia-{command}.1")), "{command}: {pages:?}");
     }
     place.write("file", "");

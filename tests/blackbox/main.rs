@@ -10,6 +10,7 @@ mod crash;
 mod damage;
 mod fidelity;
 mod incremental;
+mod remote_config;
 mod sqlite_live;
 mod support;
 mod tree;

@@ -1,0 +1,191 @@
+//! What the text of a value means: references to variables, rates, numbers, durations.
+
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::Environment;
+
+/// Most requests under way at once; more would only wait for each other.
+const MAX_CONNECTIONS: usize = 64;
+/// Above this a waiting time is a slip of the finger.
+const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Why a text with `${NAME}` cannot be taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ReferenceError {
+    /// The variable is not set, or empty.
+    Unset(String),
+    /// The variable's value is no text.
+    NotText(String),
+    /// `${` without `}` or with what is no name.
+    Form,
+}
+
+/// A text in which variables were put in.
+pub(super) struct Expanded {
+    pub(super) text: Zeroizing<String>,
+    /// It came from variables, at least in part: a secret does not stand in the file itself.
+    pub(super) referred: bool,
+}
+
+/// Puts the values of variables in for `${NAME}`, and `$` for `$$`. Any other `$` is itself: passwords
+/// have them.
+pub(super) fn expand(text: &str, env: &Environment) -> Result<Expanded, ReferenceError> {
+    let mut out = Expanded { text: Zeroizing::new(String::new()), referred: false };
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.text.push_str(before);
+        rest = if let Some(reference) = after.strip_prefix('{') {
+            let (name, after) = reference.split_once('}').ok_or(ReferenceError::Form)?;
+            if !is_variable(name) {
+                return Err(ReferenceError::Form);
+            }
+            let value = env.get(name).ok_or_else(|| ReferenceError::Unset(name.to_owned()))?;
+            out.text.push_str(value.to_str().ok_or_else(|| ReferenceError::NotText(name.to_owned()))?);
+            out.referred = true;
+            after
+        } else {
+            out.text.push('$');
+            after.strip_prefix('$').unwrap_or(after)
+        };
+    }
+    out.text.push_str(rest);
+    Ok(out)
+}
+
+fn is_variable(name: &str) -> bool {
+    let word = |c: char| c == '_' || c.is_ascii_alphanumeric();
+    name.chars().all(word) && name.starts_with(|c: char| !c.is_ascii_digit())
+}
+
+/// A bandwidth limit in rclone's words: `10M`, `512k:1M` (up and down), `off`, or a timetable of these.
+/// Without a unit a number means KiB a second.
+pub fn bandwidth(text: &str) -> Result<String, &'static str> {
+    let rate = |text: &str| {
+        let number = text.trim_end_matches('i');
+        let number = number.strip_suffix(|c: char| "bkmgtpBKMGTP".contains(c)).unwrap_or(number);
+        text == "off" || number.parse::<f64>().is_ok_and(|n| n.is_finite() && n >= 0.0)
+    };
+    let rates = |text: &str| text.split(':').count() <= 2 && text.split(':').all(rate);
+    // `08:00,512k` or `Mon-08:00,512k`; the time itself is rclone's to judge.
+    let slot = |slot: &str| slot.split_once(',').is_some_and(|(time, r)| time.contains(':') && rates(r));
+    let text = text.trim();
+    if !text.is_empty() && (rates(text) || text.split_whitespace().all(slot)) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be a rate such as 10M (MiB a second), 512k:2M (up and down), or off")
+    }
+}
+
+/// Requests a second; 0 stands for no limit.
+pub fn transactions(text: &str) -> Result<f64, &'static str> {
+    match text.trim().parse::<f64>() {
+        Ok(limit) if limit.is_finite() && (0.0..=10_000.0).contains(&limit) => Ok(limit),
+        _ => Err("must be a number of requests a second, from 0 (no limit) to 10000"),
+    }
+}
+
+/// Requests under way at once.
+pub fn connections(text: &str) -> Result<usize, &'static str> {
+    match text.trim().parse::<usize>() {
+        Ok(number) if (1..=MAX_CONNECTIONS).contains(&number) => Ok(number),
+        _ => Err("must be a number of requests under way at once, from 1 to 64"),
+    }
+}
+
+/// A time such as `90`, `90s`, `2m` or `1h30m`; a bare number means seconds.
+pub fn duration(text: &str) -> Result<Duration, &'static str> {
+    const FORM: &str = "must be a time such as 90s, 2m or 1h30m, from 1 s to 7 days";
+    let mut total = Duration::ZERO;
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, unit) = rest.split_at(digits);
+        let number: u32 = number.parse().map_err(|_| FORM)?;
+        let letters = unit.len() - unit.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
+        let (unit, after) = unit.split_at(letters);
+        let seconds = match unit {
+            "" if after.is_empty() && total.is_zero() => 1,
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            _ => return Err(FORM),
+        };
+        let part = Duration::from_secs(seconds).checked_mul(number).ok_or(FORM)?;
+        total = total.checked_add(part).ok_or(FORM)?;
+        rest = after;
+    }
+    if total.is_zero() || total > MAX_DURATION { Err(FORM) } else { Ok(total) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn references_are_put_in() {
+        let env = Environment::of(&[("A", "x y"), ("B_2", "$A"), ("EMPTY", "")]);
+        let text = |text: &str| expand(text, &env).map(|e| (e.text.to_string(), e.referred));
+        for (given, want, referred) in [
+            ("plain", "plain", false),
+            ("${A}", "x y", true),
+            ("-${A}/${B_2}-", "-x y/$A-", true),
+            ("a$b $ $", "a$b $ $", false),
+            ("$${A}", "${A}", false),
+            ("$$$${A}", "$${A}", false),
+            ("$$$", "$$", false),
+        ] {
+            assert_eq!(text(given), Ok((want.to_owned(), referred)), "{given}");
+        }
+        assert_eq!(text("${NO}"), Err(ReferenceError::Unset("NO".to_owned())));
+        assert_eq!(text("${EMPTY}"), Err(ReferenceError::Unset("EMPTY".to_owned())));
+        for form in ["${A", "${}", "${A-x}", "${1A}", "a${ A}"] {
+            assert_eq!(text(form), Err(ReferenceError::Form), "{form}");
+        }
+    }
+
+    #[test]
+    fn rates_are_those_of_rclone() {
+        for good in [
+            "10M",
+            "512k:1M",
+            "1.5G",
+            "off",
+            "0",
+            "off:10M",
+            "08:00,512k 12:00,10M",
+            "Mon-08:00,1M:2M",
+            "2Mi",
+        ] {
+            assert_eq!(bandwidth(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "fast", "10MB", "1M:2M:3M", "-1M", "10M,", "nan", "12,10M"] {
+            assert!(bandwidth(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_have_limits() {
+        assert_eq!(transactions("0.5"), Ok(0.5));
+        for bad in ["-1", "x", "inf", "NaN", "1e9"] {
+            assert!(transactions(bad).is_err(), "{bad}");
+        }
+        assert_eq!(connections("64"), Ok(64));
+        for bad in ["0", "65", "1.5", ""] {
+            assert!(connections(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("2m", 120), ("1h30m", 5400), ("1d", 86_400)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "0", "0s", "m", "2x", "1h30", "-1s", "1 m", "8d", "99999999999s", "1.5m"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}
