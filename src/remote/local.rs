@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use super::name::is_sound;
 use super::{Listed, Remote, RemoteError, Verb};
 use crate::fs::{TempFile, create_private_dir_all, write_new};
 
@@ -26,8 +27,7 @@ impl Local {
     }
 
     fn path(&self, verb: Verb, name: &str) -> Result<PathBuf, RemoteError> {
-        let sound = !name.is_empty() && name.split('/').all(|part| !matches!(part, "" | "." | ".."));
-        if sound && !name.contains('\0') {
+        if is_sound(name) {
             Ok(self.root.join(name))
         } else {
             Err(failure(verb, name, ErrorKind::InvalidInput.into()))

@@ -1,9 +1,11 @@
 //! A remote in memory, for tests.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Listed, Remote, RemoteError};
+use super::name::is_sound;
+use super::{Listed, Remote, RemoteError, Verb};
 
 /// Objects in a map.
 #[derive(Default)]
@@ -16,7 +18,13 @@ impl Memory {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn with<T>(&self, name: &str, f: impl FnOnce(&[u8]) -> Result<T, RemoteError>) -> Result<T, RemoteError> {
+    fn with<T>(
+        &self,
+        verb: Verb,
+        name: &str,
+        f: impl FnOnce(&[u8]) -> Result<T, RemoteError>,
+    ) -> Result<T, RemoteError> {
+        sound(verb, name)?;
         match self.objects().get(name) {
             Some(bytes) => f(bytes),
             None => Err(RemoteError::NotFound { name: name.to_string() }),
@@ -29,9 +37,17 @@ impl Memory {
     }
 }
 
+/// Refuses what other remotes refuse.
+fn sound(verb: Verb, name: &str) -> Result<(), RemoteError> {
+    if is_sound(name) {
+        return Ok(());
+    }
+    Err(RemoteError::Io { verb, name: name.to_string(), source: ErrorKind::InvalidInput.into() })
+}
+
 impl Remote for Memory {
     fn get(&self, name: &str, max: u64) -> Result<Vec<u8>, RemoteError> {
-        self.with(name, |bytes| {
+        self.with(Verb::Get, name, |bytes| {
             let found = bytes.len() as u64;
             if found > max {
                 return Err(RemoteError::Size { name: name.to_string(), expected: max, found });
@@ -41,7 +57,7 @@ impl Remote for Memory {
     }
 
     fn get_range(&self, name: &str, offset: u64, len: u64) -> Result<Vec<u8>, RemoteError> {
-        self.with(name, |bytes| {
+        self.with(Verb::Get, name, |bytes| {
             let range = usize::try_from(offset).ok().zip(usize::try_from(offset.saturating_add(len)).ok());
             range.and_then(|(from, to)| bytes.get(from..to)).map(<[u8]>::to_vec).ok_or(RemoteError::Size {
                 name: name.to_string(),
@@ -52,11 +68,13 @@ impl Remote for Memory {
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {
+        sound(Verb::Put, name)?;
         self.objects().entry(name.to_string()).or_insert_with(|| bytes.to_vec());
         Ok(())
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Listed>, RemoteError> {
+        sound(Verb::List, folder)?;
         let prefix = format!("{folder}/");
         let objects = self.objects();
         let inside = objects.iter().filter(|(name, _)| name.starts_with(&prefix));
@@ -64,10 +82,11 @@ impl Remote for Memory {
     }
 
     fn size(&self, name: &str) -> Result<u64, RemoteError> {
-        self.with(name, |bytes| Ok(bytes.len() as u64))
+        self.with(Verb::Stat, name, |bytes| Ok(bytes.len() as u64))
     }
 
     fn delete(&self, name: &str) -> Result<(), RemoteError> {
+        sound(Verb::Delete, name)?;
         self.objects().remove(name);
         Ok(())
     }

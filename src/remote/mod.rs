@@ -2,9 +2,11 @@
 //!
 //! Names are those of `format-spec/` section 2: folders and one base name, joined by `/`.
 
+pub mod contract;
 mod counting;
 mod local;
 mod memory;
+mod name;
 mod rclone;
 mod retry;
 
@@ -182,4 +184,4 @@ pub trait Remote: Send + Sync {
 }
 
 #[cfg(test)]
-mod contract;
+mod tests;

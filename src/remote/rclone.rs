@@ -173,7 +173,8 @@ impl Remote for Service {
     fn get_range(&self, name: &str, offset: u64, len: u64) -> Result<Vec<u8>, RemoteError> {
         Self::check(Verb::Get, name)?;
         let expected = offset.saturating_add(len);
-        if len == 0 {
+        // No range can be asked for that is empty, or that ends where no file does: rclone's offsets are signed.
+        if len == 0 || i64::try_from(expected).is_err() {
             let found = self.size(name)?;
             let size = || RemoteError::Size { name: name.to_string(), expected, found };
             return if expected <= found { Ok(Vec::new()) } else { Err(size()) };
