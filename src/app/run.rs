@@ -23,7 +23,11 @@ use crate::report::Monitor;
 /// Packs on their way at once, at most: each is held in memory.
 const UPLOADS: usize = 4;
 
-fn remote(location: &Location, monitor: &Arc<dyn Monitor>, clock: &Arc<dyn Clock>) -> Arc<dyn Remote> {
+pub(super) fn remote(
+    location: &Location,
+    monitor: &Arc<dyn Monitor>,
+    clock: &Arc<dyn Clock>,
+) -> Arc<dyn Remote> {
     match location {
         Location::Local(path) => Arc::new(Local::new(path.clone())),
         Location::Rclone(target) => {

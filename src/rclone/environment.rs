@@ -186,7 +186,7 @@ fn split(spec: &str) -> (&str, &str) {
 
 /// With a slash at its end rclone takes a path for a folder without asking the service whether it is a
 /// file. An empty path stays: on SFTP it is the home folder, and `/` is not.
-fn with_slash(spec: &str) -> Secret {
+pub(super) fn with_slash(spec: &str) -> Secret {
     let (_, path) = split(spec);
     let slash = if path.is_empty() || path.ends_with('/') { "" } else { "/" };
     Secret::new(format!("{spec}{slash}"))

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::environment::with_slash;
 pub use crate::model::Secret;
 
 /// A place that rclone reaches.
@@ -17,6 +18,18 @@ pub struct Target {
     pub display: String,
     /// How rclone is run.
     pub settings: Settings,
+}
+
+impl Target {
+    /// The same remote, in a folder below.
+    #[must_use]
+    pub fn below(&self, folder: &str) -> Self {
+        Self {
+            spec: Secret::new(format!("{}{folder}", with_slash(self.spec.expose()).expose())),
+            display: format!("{}/{folder}", self.display.trim_end_matches('/')),
+            ..self.clone()
+        }
+    }
 }
 
 /// How rclone is run.
