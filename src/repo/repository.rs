@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::layout::{self, Folder, MARKER, ObjectInfo};
-use super::{Cache, Catalog, RepoError, copies, keys};
+use super::{Cache, Catalog, RepoError, Seen, copies, keys};
 use crate::crypto::{self, Keyring, MasterKey, ObjectKind, Passphrase, ScryptParams};
 use crate::format::marker_v1::{Marker, Operation};
 use crate::format::sealed_v1::{Randomness, Sealer};
@@ -89,12 +89,20 @@ impl Repository {
         passphrase: &Passphrase,
         cache_dir: &Path,
     ) -> Result<(Self, Catalog), RepoError> {
-        if let Some(repository) = Self::remembered(&remote, passphrase, cache_dir)
-            && let Some(seen) = repository.cache.seen()
-        {
-            let catalog = Catalog::load(&repository, SnapshotKind::Regular)?;
-            if catalog.entries().iter().any(|entry| seen.snapshots.contains(&entry.name)) {
-                return Ok((repository, catalog));
+        if let Some((marker, cache, seen)) = Self::remembered(remote.as_ref(), cache_dir) {
+            // The remote answers while the key is derived: each takes about as long as the other.
+            let (keys, listed) = std::thread::scope(|scope| {
+                let listed = scope.spawn(|| remote.list(Folder::Snapshots.name()));
+                (keys::open_copies(&cache, marker.id, passphrase), listed.join())
+            });
+            if let Some(keys) = keys {
+                let repository = Self::with_keys(Arc::clone(&remote), marker, cache, keys);
+                let listed = listed.map_err(|_| RepoError::Worker)??;
+                let (ours, _) = repository.sort_out(Folder::Snapshots, listed);
+                if ours.iter().any(|record| seen.snapshots.contains(&record.name)) {
+                    let catalog = Catalog::of(&repository, ours);
+                    return Ok((repository, catalog));
+                }
             }
         }
         let repository = Self::open(remote, passphrase, cache_dir)?;
@@ -102,13 +110,13 @@ impl Repository {
         Ok((repository, catalog))
     }
 
-    /// From copies alone.
-    fn remembered(remote: &Arc<dyn Remote>, passphrase: &Passphrase, cache_dir: &Path) -> Option<Self> {
+    /// What is known of the repository at this place without asking.
+    fn remembered(remote: &dyn Remote, cache_dir: &Path) -> Option<(Marker, Cache, Seen)> {
         let marker = copies::remembered_marker(cache_dir, &remote.location())?;
         let marker = decode_marker(&marker).ok()?;
         let cache = Cache::new(cache_dir, marker.id);
-        let keys = keys::open_copies(&cache, marker.id, passphrase)?;
-        Some(Self::with_keys(Arc::clone(remote), marker, cache, keys))
+        let seen = cache.seen()?;
+        Some((marker, cache, seen))
     }
 
     fn with_keys(remote: Arc<dyn Remote>, marker: Marker, cache: Cache, keys: Keyring) -> Self {
@@ -209,8 +217,12 @@ impl Repository {
 
     /// The same, and what else lies in the folder.
     pub fn list_all(&self, folder: Folder) -> Result<(Vec<ObjectInfo>, Vec<Listed>), RepoError> {
+        Ok(self.sort_out(folder, self.remote.list(folder.name())?))
+    }
+
+    fn sort_out(&self, folder: Folder, listed: Vec<Listed>) -> (Vec<ObjectInfo>, Vec<Listed>) {
         let (mut ours, mut strangers) = (Vec::new(), Vec::new());
-        for listed in self.remote.list(folder.name())? {
+        for listed in listed {
             match layout::parse_name(&listed.name) {
                 Some((f, time, id)) if f == folder => {
                     ours.push(ObjectInfo { name: listed.name, time, id, size: listed.size });
@@ -220,7 +232,7 @@ impl Repository {
         }
         ours.sort();
         self.cache.retain_copies(folder, &ours.iter().map(|o| o.name.as_str()).collect());
-        Ok((ours, strangers))
+        (ours, strangers)
     }
 
     /// The gc records that there are, by name.
