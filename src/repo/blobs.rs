@@ -170,6 +170,15 @@ impl<'a> BlobReader<'a> {
         Ok(bytes.to_vec())
     }
 
+    /// Reads a slice list, or its local copy.
+    pub(super) fn slice_list(&self, id: &BlobId) -> Result<Vec<u8>, RepoError> {
+        let keys = &self.repository.sealer().keys;
+        match self.repository.list_copy(id).filter(|bytes| keys.blob_id(BlobKind::Meta, bytes) == *id) {
+            Some(bytes) => Ok(bytes),
+            None => self.blob(BlobKind::Meta, id),
+        }
+    }
+
     fn kept_frame(&self, pack: u32, frame: u32) -> Result<Arc<Vec<u8>>, RepoError> {
         let lock = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, bytes)) = lock().iter().find(|(at, _)| *at == (pack, frame)) {

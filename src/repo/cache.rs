@@ -138,7 +138,7 @@ impl Cache {
             let mut writer = BaselineWriter {
                 name: key.into(),
                 file: BufWriter::new(TempFileWriter::new(&folder)?),
-                ids: Vec::new(),
+                ids: IdSet::default(),
             };
             writer.file.write_all(TREE_MAGIC)?;
             Ok(writer)
@@ -186,7 +186,7 @@ impl Write for TempFileWriter {
 pub struct BaselineWriter {
     name: String,
     file: BufWriter<TempFileWriter>,
-    ids: Vec<BlobId>,
+    ids: IdSet,
 }
 
 impl BaselineWriter {
@@ -199,7 +199,13 @@ impl BaselineWriter {
 
     /// Notes the id of a segment or slice list that the repository has.
     pub fn known(&mut self, id: BlobId) {
-        self.ids.push(id);
+        self.ids.insert(id);
+    }
+
+    /// True when [`Self::known`] was told of this id.
+    #[must_use]
+    pub fn knows(&self, id: &BlobId) -> bool {
+        self.ids.contains(id)
     }
 
     /// Puts the file in its place, as the manifest of a snapshot that is published.

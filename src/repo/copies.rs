@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! <cache>/<repository id>/objects/<name>   an object as stored
+//! <cache>/<repository id>/lists/<blob id>  a slice list, as plain as the manifests beside it
 //! <cache>/locations/<hash of a place>      the marker that was found there
 //! ```
 
@@ -15,7 +16,7 @@ use super::layout::Folder;
 use crate::crypto;
 use crate::format::limits;
 use crate::fs::{TempFile, create_private_dir_all, write_atomic};
-use crate::model::ObjectId;
+use crate::model::{BlobId, ObjectId};
 
 const MODE: u32 = 0o600;
 /// Beside the caches of the repositories.
@@ -45,6 +46,26 @@ impl Cache {
     /// Forgets the copy of an object.
     pub(super) fn forget_copy(&self, name: &str) {
         drop(fs::remove_file(self.copies().join(name)));
+    }
+
+    fn list_path(&self, id: &BlobId) -> PathBuf {
+        self.directory().join("lists").join(id.to_string())
+    }
+
+    /// The copy of a slice list; whether it is what its name says is for the caller to see.
+    pub(super) fn list(&self, id: &BlobId) -> Option<Vec<u8>> {
+        fs::read(self.list_path(id)).ok()
+    }
+
+    /// Keeps a copy of a slice list, so that the next change of its file need not fetch it.
+    pub fn keep_list(&self, id: &BlobId, bytes: &[u8]) {
+        // Failures cost a request later.
+        drop(self.write("lists", &id.to_string(), bytes));
+    }
+
+    /// Forgets the copy of a slice list, if there is one.
+    pub fn forget_list(&self, id: &BlobId) {
+        drop(fs::remove_file(self.list_path(id)));
     }
 
     /// The names of the copies of a folder's objects.

@@ -137,7 +137,7 @@ pub fn load_slices(content: &Content, blobs: &BlobReader<'_>) -> Result<Vec<Slic
     };
     let (mut all, mut total) = (Vec::new(), 0u64);
     for id in lists {
-        let bytes = blobs.blob(BlobKind::Meta, id)?;
+        let bytes = blobs.slice_list(id)?;
         let (slices, covered) = slices_v1::decode_list(&bytes).map_err(RepoError::object("slice list"))?;
         total = total.saturating_add(covered);
         if total > content.size {

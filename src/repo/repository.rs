@@ -10,7 +10,7 @@ use crate::crypto::{self, Keyring, MasterKey, ObjectKind, Passphrase, ScryptPara
 use crate::format::marker_v1::{Marker, Operation};
 use crate::format::sealed_v1::{Randomness, Sealer};
 use crate::format::{gc_v1, limits};
-use crate::model::{ObjectId, RepositoryId, SnapshotKind, Timestamp};
+use crate::model::{BlobId, ObjectId, RepositoryId, SnapshotKind, Timestamp};
 use crate::remote::{Listed, Remote, RemoteError};
 
 /// An open repository: its keys are at hand.
@@ -191,6 +191,10 @@ impl Repository {
             self.cache.keep_copy(name, &bytes);
         }
         Ok(bytes)
+    }
+
+    pub(super) fn list_copy(&self, id: &BlobId) -> Option<Vec<u8>> {
+        self.copies.then(|| self.cache.list(id)).flatten()
     }
 
     /// Seals a record, stores it under the name that `name` makes of its id, and returns both with

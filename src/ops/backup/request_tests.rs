@@ -182,6 +182,28 @@ fn a_small_change_costs_two_listings_three_puts_and_one_read() {
 }
 
 #[test]
+fn a_change_in_a_long_file_costs_no_more() {
+    let world = World::new();
+    let connection = rusqlite::Connection::open(world.source().join("big.sqlite")).unwrap();
+    connection.execute_batch("PRAGMA journal_mode = DELETE; CREATE TABLE t(x)").unwrap();
+    let insert = |rows: u32| {
+        let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1) \
+                   INSERT INTO t SELECT randomblob(2000) FROM n";
+        connection.execute(sql, [rows]).unwrap();
+    };
+    // More than 64 slices, so that they are in a list of their own.
+    insert(4_000);
+    world.backup("a");
+    for _ in 0..3 {
+        insert(3);
+        let (outcome, requests) = world.backup("a");
+        assert!(outcome.snapshot.stats.bytes_added_raw < 400_000, "{:?}", outcome.snapshot.stats);
+        assert_eq!(counts(requests), [2, 3, 1, 0, 0]);
+    }
+    world.restore("restored");
+}
+
+#[test]
 fn what_another_machine_stored_is_found() {
     let world = World::new();
     world.backup("a");

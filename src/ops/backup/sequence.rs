@@ -34,6 +34,9 @@ impl SegmentSink for Segments<'_> {
         if !self.known.contains(&id) {
             self.packer.add(BlobKind::Meta, id, &bytes)?;
         }
+        if level.is_none() && self.baseline.is_some() {
+            self.context.repository.cache().keep_list(&id, &bytes);
+        }
         let written = self.baseline.as_mut().map(|baseline| {
             baseline.known(id);
             if level == Some(0) { baseline.leaf(&bytes) } else { Ok(()) }
@@ -349,6 +352,11 @@ impl<'a> Sequencer<'a> {
             self.fail(entry.path, "is too large for this format".into());
             return Ok(());
         }
+        if let (Some(Slices::Lists(lists)), Some(baseline)) =
+            (entry.content().map(|c| &c.slices), &mut self.baseline)
+        {
+            lists.iter().for_each(|id| baseline.known(*id));
+        }
         let mut sink = Segments {
             context: self.context,
             packer: &mut self.packer,
@@ -376,6 +384,8 @@ impl<'a> Sequencer<'a> {
         if let Some(baseline) = self.baseline.take() {
             let failed =
                 |source: io::Error| RepoError::Cache { path: cache.directory().to_path_buf(), source };
+            // Of segments there are no copies; to look for them costs little.
+            self.known.iter().filter(|id| !baseline.knows(id)).for_each(|id| cache.forget_list(id));
             baseline.finish(id, snapshot).map_err(failed)?;
         }
         Ok(())

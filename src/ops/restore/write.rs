@@ -130,10 +130,7 @@ pub(super) fn run(
     };
     writer.empty_files();
     lost.iter().for_each(|(file, error)| writer.lose(*file, error));
-    // Frames in the order of the walk, so that neighbouring files are written one after the other.
-    let mut order: Vec<_> =
-        frames.into_iter().map(|((pack, frame), pieces)| Work { pack, frame, pieces }).collect();
-    order.sort_by_key(|work| work.pieces.first().map(|p| (p.file, p.at)));
+    let order = in_order(frames);
     let runs = runs(context, &order);
     let next = AtomicUsize::new(0);
     // Those that wait for a network cost no processor time.
@@ -155,6 +152,21 @@ pub(super) fn run(
         return Err(Error::Interrupted);
     }
     Ok(writer.conclude(outcome))
+}
+
+/// Packs in the order of the walk, so that neighbouring files are written one after the other, and frames
+/// in the order of their pack, so that neighbours can be read at once.
+fn in_order(frames: Frames) -> Vec<Work> {
+    let mut first_use: HashMap<u32, (u32, u64)> = HashMap::new();
+    for ((pack, _), pieces) in &frames {
+        for at in pieces.iter().map(|p| (p.file, p.at)) {
+            first_use.entry(*pack).and_modify(|first| *first = at.min(*first)).or_insert(at);
+        }
+    }
+    let mut order: Vec<_> =
+        frames.into_iter().map(|((pack, frame), pieces)| Work { pack, frame, pieces }).collect();
+    order.sort_by_key(|work| (first_use.get(&work.pack).copied(), work.pack, work.frame));
+    order
 }
 
 /// Cuts the work into runs of frames that are read with one request each: neighbours in one pack, or
