@@ -9,7 +9,7 @@ use crate::fs;
 use crate::model::{SnapshotKind, Timestamp};
 use crate::rclone::{self, Environment, Target, Version};
 use crate::remote::{Fault, Local, Rclone, Remote, RemoteError, contract};
-use crate::repo::{Catalog, Folder, RepoError, Repository, parse_name};
+use crate::repo::{CachePlace, Catalog, Folder, RepoError, Repository, parse_name};
 
 use super::requests::DoctorRequest;
 
@@ -187,7 +187,9 @@ impl Doctor<'_> {
         let Some(passphrase) = &self.request.passphrase else {
             return self.say("passphrase", Severity::Note, "none is configured, so none was tried");
         };
-        let opened = Repository::open(Arc::clone(remote), passphrase, &self.request.cache_dir);
+        // The passphrase itself is tried, not what is kept of it.
+        let caches = CachePlace { dir: &self.request.cache_dir, keeps_key: false };
+        let opened = Repository::open(Arc::clone(remote), passphrase, caches);
         let repository = match opened {
             Ok(repository) => repository,
             Err(error) => {

@@ -9,6 +9,7 @@ use crate::crypto::{Passphrase, ScryptParams};
 use crate::model::{ObjectId, Reason, RepoPath, Snapshot};
 use crate::ops::backup::Selection;
 use crate::ops::check::ReadData;
+use crate::repo::CachePlace;
 use crate::report::Monitor;
 
 /// What every use case needs.
@@ -20,12 +21,20 @@ pub struct Session {
     pub passphrase: Passphrase,
     /// The user's cache directory for this program.
     pub cache_dir: PathBuf,
+    /// Whether the repository's key may be kept there, wrapped in the passphrase.
+    pub key_cache: bool,
     /// Listens.
     pub monitor: Arc<dyn Monitor>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Worker threads.
     pub threads: usize,
+}
+
+impl Session {
+    pub(super) fn caches(&self) -> CachePlace<'_> {
+        CachePlace { dir: &self.cache_dir, keeps_key: self.key_cache }
+    }
 }
 
 /// Makes a repository.

@@ -49,7 +49,7 @@ fn counted(session: &Session) -> (Arc<dyn Remote>, Arc<Counting>) {
 /// An open repository and the wrapper that counts its requests.
 fn open(session: &Session) -> Result<(Repository, Arc<Counting>), AppError> {
     let (handle, counting) = counted(session);
-    let repository = Repository::open(handle, &session.passphrase, &session.cache_dir)?;
+    let repository = Repository::open(handle, &session.passphrase, session.caches())?;
     Ok((repository, counting))
 }
 
@@ -103,7 +103,7 @@ pub fn init(session: &Session, request: &InitRequest) -> Result<RepositoryId, Ap
 /// Takes a snapshot.
 pub fn backup(session: &Session, request: &BackupRequest) -> Result<BackupOutcome, AppError> {
     let (handle, counting) = counted(session);
-    let (repository, catalog) = Repository::open_for_backup(handle, &session.passphrase, &session.cache_dir)?;
+    let (repository, catalog) = Repository::open_for_backup(handle, &session.passphrase, session.caches())?;
     let uploads = repository.remote().parallel_requests().min(UPLOADS);
     let packer = PackerOptions { level: request.level, uploads, ..PackerOptions::new(session.threads) };
     let request = ops_backup::Request {

@@ -121,6 +121,8 @@ fn rows(ctx: &Context) -> Result<Vec<Row>, CliError> {
         Ok((value, origin)) => rows.push(Row::new("cache_dir", path(&value), &origin)),
         Err(_) => rows.push(Row::new("cache_dir", None, &Origin::Default)),
     }
+    let (key_cache, origin) = settings::key_cache(ctx)?;
+    rows.push(Row::new("key_cache", Some(if key_cache { "on" } else { "off" }.to_owned()), &origin));
     let key_file =
         place.default.as_ref().map(|default| default.key_file.as_path()).filter(|key| key.exists());
     rows.push(match (passphrase::source(ctx), key_file) {

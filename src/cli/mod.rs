@@ -72,7 +72,7 @@ Passphrase: EXUVIA_PASSPHRASE, EXUVIA_PASSPHRASE_FILE, EXUVIA_PASSPHRASE_COMMAND
 passphrase_command in the configuration file, or the terminal; in this order.
 
 A flag wins over the environment, the environment over the configuration file. Its keys, all optional: \
-repository, state_dir, cache_dir, passphrase_file, passphrase_command, rclone_program, bwlimit, tpslimit, \
+repository, state_dir, cache_dir, passphrase_file, passphrase_command, key_cache, rclone_program, bwlimit, tpslimit, \
 connections, timeout, deadline, and the table [remote]. `exuvia config show` shows what is in force, and where it \
 comes from. What can be made again is cached in EXUVIA_CACHE_DIR, by default ~/.cache/exuvia.
 

@@ -93,6 +93,13 @@ pub(super) fn cache_dir(ctx: &Context) -> Result<From<PathBuf>, CliError> {
     Ok((global::absolute(&path)?, origin))
 }
 
+/// Whether the repository's key may be kept in the cache, wrapped in the passphrase.
+pub(super) fn key_cache(ctx: &Context) -> Result<From<bool>, CliError> {
+    let env = variable(ctx, "EXUVIA_KEY_CACHE", config::switch)?;
+    let given = first(ctx, "key_cache", ("", None), env, ctx.config.key_cache);
+    Ok(given.unwrap_or((true, Origin::Default)))
+}
+
 pub(super) fn threads(ctx: &Context) -> From<usize> {
     match ctx.args.threads {
         Some(given) => (usize::from(given), Origin::Flag("--threads")),

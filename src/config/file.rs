@@ -25,6 +25,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::text("cache_dir"),
     Key::text("passphrase_file"),
     Key { raw: true, ..Key::text("passphrase_command") },
+    Key::text("key_cache"),
     Key::text("rclone_program"),
     Key::number("bwlimit"),
     Key::number("tpslimit"),
@@ -55,6 +56,8 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// Where this program keeps what it can make again.
     pub cache_dir: Option<PathBuf>,
+    /// Whether the repository's key may be kept in the cache, wrapped in the passphrase.
+    pub key_cache: Option<bool>,
     /// A file whose first line is the passphrase.
     pub passphrase_file: Option<PathBuf>,
     /// A shell command that prints the passphrase.
@@ -183,6 +186,11 @@ impl Config {
             false => local(&field.text).into_os_string(),
         });
         config.passphrase_command = top.take("passphrase_command").map(|field| field.text.to_string());
+        if let Some(field) = top.take("key_cache") {
+            let switch = values::switch(&field.text);
+            config.key_cache =
+                Some(switch.map_err(|what| reader.error(field.line, format!("`key_cache` {what}")))?);
+        }
         let Settings { mut rows, secret } = settings;
         rows.sort_by_key(|row| row.line);
         config.settings = rows;

@@ -12,4 +12,4 @@ pub use environment::Environment;
 pub use error::ConfigError;
 pub use file::{Config, Limits, Setting};
 pub use remote::{Login, Provider, RemoteConfig};
-pub use values::{bandwidth, connections, duration, transactions};
+pub use values::{bandwidth, connections, duration, switch, transactions};

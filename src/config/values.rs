@@ -86,6 +86,15 @@ pub fn transactions(text: &str) -> Result<f64, &'static str> {
     }
 }
 
+/// Reads `on` or `off`.
+pub fn switch(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("must be on or off"),
+    }
+}
+
 /// Requests under way at once.
 pub fn connections(text: &str) -> Result<usize, &'static str> {
     match text.trim().parse::<usize>() {

@@ -32,14 +32,37 @@ const MAX_SEGMENT: usize = crate::format::limits::BLOB;
 /// The local cache.
 pub struct Cache {
     dir: PathBuf,
+    keeps_key: bool,
     writer: OnceLock<WriterId>,
+}
+
+/// Where caches lie, and what may be in them.
+#[derive(Debug, Clone, Copy)]
+pub struct CachePlace<'a> {
+    /// The user's cache directory for this program.
+    pub dir: &'a Path,
+    /// Whether the repository's key may be kept there, wrapped in the passphrase: it then opens in some
+    /// 20 ms instead of 300.
+    pub keeps_key: bool,
 }
 
 impl Cache {
     /// The cache of a repository below the user's cache directory; made when first written to.
     #[must_use]
-    pub fn new(base: &Path, repository: RepositoryId) -> Self {
-        Self { dir: base.join(repository.to_string()), writer: OnceLock::new() }
+    pub fn new(place: CachePlace<'_>, repository: RepositoryId) -> Self {
+        let cache = Self {
+            dir: place.dir.join(repository.to_string()),
+            keeps_key: place.keeps_key,
+            writer: OnceLock::new(),
+        };
+        if !place.keeps_key {
+            cache.forget_key();
+        }
+        cache
+    }
+
+    pub(super) fn keeps_key(&self) -> bool {
+        self.keeps_key
     }
 
     /// The directory of this repository's cache.

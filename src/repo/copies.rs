@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! <cache>/<repository id>/objects/<name>   an object as stored
+//! <cache>/<repository id>/key              the key that opened it last, wrapped in the passphrase
 //! <cache>/<repository id>/lists/<blob id>  a slice list, as plain as the manifests beside it
 //! <cache>/locations/<hash of a place>      the marker that was found there
 //! ```
@@ -16,9 +17,10 @@ use super::layout::Folder;
 use crate::crypto;
 use crate::format::limits;
 use crate::fs::{TempFile, create_private_dir_all, write_atomic};
-use crate::model::{BlobId, ObjectId};
+use crate::model::{BlobId, KeyId, ObjectId};
 
 const MODE: u32 = 0o600;
+const KEY: &str = "key";
 /// Beside the caches of the repositories.
 pub(super) const LOCATIONS: &str = "locations";
 
@@ -68,20 +70,33 @@ impl Cache {
         drop(fs::remove_file(self.list_path(id)));
     }
 
-    /// The names of the copies of a folder's objects.
-    pub(super) fn copied(&self, folder: Folder) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.copies().join(folder.name())) else { return Vec::new() };
-        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let ours = names.filter(|name| !name.starts_with(TempFile::PREFIX));
-        ours.map(|name| format!("{}/{name}", folder.name())).collect()
+    /// The key that opened the repository last: the id of its key object, and a key object that only this
+    /// machine has.
+    pub(super) fn key(&self) -> Option<(KeyId, Vec<u8>)> {
+        let bytes = self.keeps_key().then(|| fs::read(self.directory().join(KEY)).ok()).flatten()?;
+        let (id, object) = bytes.split_first_chunk::<32>()?;
+        Some((KeyId(*id), object.to_vec()))
+    }
+
+    /// Keeps a key. One that cannot be kept costs time later.
+    pub(super) fn keep_key(&self, id: &KeyId, object: &[u8]) {
+        drop(self.write("", KEY, &[&id.0, object].concat()));
+    }
+
+    /// Forgets the key.
+    pub(super) fn forget_key(&self) {
+        drop(fs::remove_file(self.directory().join(KEY)));
     }
 
     /// Forgets the copies of a folder's objects that are no longer there.
     pub(super) fn retain_copies(&self, folder: Folder, there: &BTreeSet<&str>) {
-        self.copied(folder)
-            .iter()
+        let Ok(entries) = fs::read_dir(self.copies().join(folder.name())) else { return };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        names
+            .filter(|name| !name.starts_with(TempFile::PREFIX))
+            .map(|name| format!("{}/{name}", folder.name()))
             .filter(|name| !there.contains(name.as_str()))
-            .for_each(|name| self.forget_copy(name));
+            .for_each(|name| self.forget_copy(&name));
     }
 }
 

@@ -1,7 +1,5 @@
 //! Key objects: several passphrases may open one repository.
 
-use std::collections::BTreeSet;
-
 use super::layout::{self, Folder};
 use super::{Cache, RepoError, Repository};
 use crate::crypto::{self, Keyring, MasterKey, Passphrase, ScryptParams};
@@ -39,21 +37,29 @@ pub(super) fn store(
 /// Ids and bytes of the key objects that could be read, and why another one could not.
 type KeyObjects = (Vec<(KeyId, Vec<u8>)>, Option<RepoError>);
 
-/// The key objects of a repository. One that cannot be read or whose name is not its
-/// hash does not keep the others from opening the repository.
-fn objects(remote: &dyn Remote) -> Result<KeyObjects, RepoError> {
+/// Names and ids of the key objects.
+fn names(remote: &dyn Remote) -> Result<Vec<(String, KeyId)>, RepoError> {
     let mut names: Vec<_> = remote.list(Folder::Keys.name())?.into_iter().map(|l| l.name).collect();
     names.sort();
+    let ours = names.into_iter().filter_map(|name| match layout::parse_name(&name) {
+        Some((Folder::Keys, None, id)) => Some((name, KeyId(id.0))),
+        _ => None,
+    });
+    Ok(ours.collect())
+}
+
+/// The key objects of these names. One that cannot be read or whose name is not its
+/// hash does not keep the others from opening the repository.
+fn objects(remote: &dyn Remote, names: Vec<(String, KeyId)>) -> KeyObjects {
     let (mut found, mut first_error) = (Vec::new(), None);
-    for name in names {
-        let Some((Folder::Keys, None, id)) = layout::parse_name(&name) else { continue };
+    for (name, id) in names {
         match remote.get(&name, limits::KEY_OBJECT as u64) {
-            Ok(bytes) if crypto::sha256(&bytes) == id.0 => found.push((KeyId(id.0), bytes)),
+            Ok(bytes) if crypto::sha256(&bytes) == id.0 => found.push((id, bytes)),
             Ok(_) => first_error = first_error.or(Some(RepoError::NameMismatch { name })),
             Err(e) => first_error = first_error.or(Some(e.into())),
         }
     }
-    Ok((found, first_error))
+    (found, first_error)
 }
 
 /// The key object that a passphrase opens, what is in it, and all that were found.
@@ -64,7 +70,16 @@ struct Found {
 }
 
 fn find(remote: &dyn Remote, repository: RepositoryId, passphrase: &Passphrase) -> Result<Found, RepoError> {
-    let (objects, mut first_error) = objects(remote)?;
+    find_among(remote, names(remote)?, repository, passphrase)
+}
+
+fn find_among(
+    remote: &dyn Remote,
+    names: Vec<(String, KeyId)>,
+    repository: RepositoryId,
+    passphrase: &Passphrase,
+) -> Result<Found, RepoError> {
+    let (objects, mut first_error) = objects(remote, names);
     for (id, bytes) in &objects {
         match key_v1::open(bytes, repository, passphrase) {
             Ok(bundle) => return Ok(Found { key: *id, bundle, objects }),
@@ -82,42 +97,43 @@ fn find(remote: &dyn Remote, repository: RepositoryId, passphrase: &Passphrase) 
     })
 }
 
+/// Opens a repository: with the cached key if its key object is still there, else with that.
 pub(super) fn open(
     remote: &dyn Remote,
     cache: &Cache,
     repository: RepositoryId,
     passphrase: &Passphrase,
 ) -> Result<Keyring, RepoError> {
-    let Found { key, bundle, objects } = find(remote, repository, passphrase)?;
-    // Only the one that is used: a copy of another one would have to be tried each time.
-    let name = |id: &KeyId| layout::plain_name(Folder::Keys, &ObjectId(id.0));
-    let used = objects.iter().find(|(id, _)| *id == key);
-    cache.retain_copies(Folder::Keys, &BTreeSet::from([name(&key).as_str()]));
-    if let Some((_, bytes)) = used.filter(|_| cache.copy(&name(&key), &ObjectId(key.0)).is_none()) {
-        cache.keep_copy(&name(&key), bytes);
+    let names = names(remote)?;
+    if let Some((key, keyring)) = open_cached(cache, repository, passphrase)
+        && names.iter().any(|(_, id)| *id == key)
+    {
+        return Ok(keyring);
+    }
+    let Found { key, bundle, .. } = find_among(remote, names, repository, passphrase)?;
+    let seal =
+        || key_v1::seal(&bundle, repository, passphrase, ScryptParams::CACHED, &Randomness::generate()?);
+    if let Some(bytes) = cache.keeps_key().then(seal).and_then(Result::ok) {
+        cache.keep_key(&key, &bytes);
     }
     Ok(Keyring::new(&bundle.master))
 }
 
-/// Opens the copy of the key object that was used last.
-pub(super) fn open_copies(
+/// Opens the key that was used last on this machine.
+pub(super) fn open_cached(
     cache: &Cache,
     repository: RepositoryId,
     passphrase: &Passphrase,
-) -> Option<Keyring> {
-    let copies = cache.copied(Folder::Keys);
-    let mut objects = copies.iter().filter_map(|name| match layout::parse_name(name) {
-        Some((Folder::Keys, None, id)) => cache.copy(name, &id),
-        _ => None,
-    });
-    let bundle = objects.find_map(|bytes| key_v1::open(&bytes, repository, passphrase).ok())?;
-    Some(Keyring::new(&bundle.master))
+) -> Option<(KeyId, Keyring)> {
+    let (key, bytes) = cache.key()?;
+    let bundle = key_v1::open(&bytes, repository, passphrase).ok()?;
+    Some((key, Keyring::new(&bundle.master)))
 }
 
 impl Repository {
     /// Lists the key objects; those that `passphrase` opens with what is sealed in them.
     pub fn keys(&self, passphrase: &Passphrase) -> Result<Vec<KeyInfo>, RepoError> {
-        let (objects, _) = objects(self.remote())?;
+        let (objects, _) = objects(self.remote(), names(self.remote())?);
         let info = objects.into_iter().map(|(id, bytes)| KeyInfo {
             id,
             opened: key_v1::open(&bytes, self.id(), passphrase).ok().map(|b| (b.created, b.label)),
@@ -179,7 +195,7 @@ impl Repository {
 
     fn delete_key(&self, key: &KeyId) -> Result<(), RepoError> {
         let name = layout::plain_name(Folder::Keys, &ObjectId(key.0));
-        self.cache().forget_copy(&name);
+        self.cache().forget_key();
         Ok(self.remote().delete(&name)?)
     }
 }

@@ -16,7 +16,7 @@ mod seen;
 mod shared_index;
 
 pub use blobs::{BlobReader, ObjectKeys};
-pub use cache::{Baseline, BaselineWriter, Cache, FileMark, PageTable};
+pub use cache::{Baseline, BaselineWriter, Cache, CachePlace, FileMark, PageTable};
 pub use catalog::{Catalog, CatalogEntry};
 pub use error::RepoError;
 pub use index::{BlobPlace, FramePlaceInfo, IdSet, Index, PackSummary};

@@ -1,11 +1,11 @@
 //! Opening and making a repository, and its small objects.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::layout::{self, Folder, MARKER, ObjectInfo};
-use super::{Cache, Catalog, RepoError, Seen, copies, keys};
+use super::{Cache, CachePlace, Catalog, RepoError, Seen, copies, keys};
 use crate::crypto::{self, Keyring, MasterKey, ObjectKind, Passphrase, ScryptParams};
 use crate::format::marker_v1::{Marker, Operation};
 use crate::format::sealed_v1::{Randomness, Sealer};
@@ -67,17 +67,17 @@ impl Repository {
         })
     }
 
-    /// Opens a repository with a passphrase. `cache_dir` is the user's cache directory for this program.
+    /// Opens a repository with a passphrase.
     pub fn open(
         remote: Arc<dyn Remote>,
         passphrase: &Passphrase,
-        cache_dir: &Path,
+        caches: CachePlace<'_>,
     ) -> Result<Self, RepoError> {
         let bytes = Self::read_marker(remote.as_ref())?;
         let marker = decode_marker(&bytes)?;
-        let cache = Cache::new(cache_dir, marker.id);
+        let cache = Cache::new(caches, marker.id);
         let keys = keys::open(remote.as_ref(), &cache, marker.id, passphrase)?;
-        copies::remember_marker(cache_dir, &remote.location(), &bytes);
+        copies::remember_marker(caches.dir, &remote.location(), &bytes);
         Ok(Self::with_keys(remote, marker, cache, keys))
     }
 
@@ -87,15 +87,15 @@ impl Repository {
     pub fn open_for_backup(
         remote: Arc<dyn Remote>,
         passphrase: &Passphrase,
-        cache_dir: &Path,
+        caches: CachePlace<'_>,
     ) -> Result<(Self, Catalog), RepoError> {
-        if let Some((marker, cache, seen)) = Self::remembered(remote.as_ref(), cache_dir) {
+        if let Some((marker, cache, seen)) = Self::remembered(remote.as_ref(), caches) {
             // The remote answers while the key is derived: each takes about as long as the other.
             let (keys, listed) = std::thread::scope(|scope| {
                 let listed = scope.spawn(|| remote.list(Folder::Snapshots.name()));
-                (keys::open_copies(&cache, marker.id, passphrase), listed.join())
+                (keys::open_cached(&cache, marker.id, passphrase), listed.join())
             });
-            if let Some(keys) = keys {
+            if let Some((_, keys)) = keys {
                 let repository = Self::with_keys(Arc::clone(&remote), marker, cache, keys);
                 let listed = listed.map_err(|_| RepoError::Worker)??;
                 let (ours, _) = repository.sort_out(Folder::Snapshots, listed);
@@ -105,16 +105,16 @@ impl Repository {
                 }
             }
         }
-        let repository = Self::open(remote, passphrase, cache_dir)?;
+        let repository = Self::open(remote, passphrase, caches)?;
         let catalog = Catalog::load(&repository, SnapshotKind::Regular)?;
         Ok((repository, catalog))
     }
 
     /// What is known of the repository at this place without asking.
-    fn remembered(remote: &dyn Remote, cache_dir: &Path) -> Option<(Marker, Cache, Seen)> {
-        let marker = copies::remembered_marker(cache_dir, &remote.location())?;
+    fn remembered(remote: &dyn Remote, caches: CachePlace<'_>) -> Option<(Marker, Cache, Seen)> {
+        let marker = copies::remembered_marker(caches.dir, &remote.location())?;
         let marker = decode_marker(&marker).ok()?;
-        let cache = Cache::new(cache_dir, marker.id);
+        let cache = Cache::new(caches, marker.id);
         let seen = cache.seen()?;
         Some((marker, cache, seen))
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{
-    BlobReader, Folder, ManifestReader, ManifestWriter, Packer, PackerOptions, RepoError, Repository,
-    SegmentSink, SharedIndex,
+    BlobReader, CachePlace, Folder, ManifestReader, ManifestWriter, Packer, PackerOptions, RepoError,
+    Repository, SegmentSink, SharedIndex,
 };
 use crate::crypto::{Passphrase, ScryptParams};
 use crate::model::{
@@ -23,7 +23,7 @@ fn repository(remote: &Arc<Memory>, cache: &std::path::Path) -> Repository {
     let made =
         Repository::init(&remote, &passphrase(), ScryptParams::GENERATED, Timestamp::default(), "test");
     assert!(made.is_ok() || matches!(made, Err(RepoError::Exists { .. })));
-    Repository::open(remote, &passphrase(), cache).unwrap()
+    Repository::open(remote, &passphrase(), CachePlace { dir: cache, keeps_key: true }).unwrap()
 }
 
 fn packer(repository: &Repository) -> Packer {
@@ -262,7 +262,9 @@ fn a_remote_that_fails_fails_the_run_and_publishes_no_index() {
     let dir = tempfile::tempdir().unwrap();
     let remote: Arc<dyn Remote> = Arc::new(Failing(Memory::default()));
     Repository::init(&remote, &passphrase(), ScryptParams::GENERATED, Timestamp::default(), "").unwrap();
-    let repository = Repository::open(Arc::clone(&remote), &passphrase(), dir.path()).unwrap();
+    let repository =
+        Repository::open(Arc::clone(&remote), &passphrase(), CachePlace { dir: dir.path(), keeps_key: true })
+            .unwrap();
     let mut packer = packer(&repository);
     let mut failed = None;
     for n in 0..400 {
@@ -286,7 +288,7 @@ fn keys_open_change_and_go() {
     let open = |text: &str| {
         let handle: Arc<dyn Remote> = Arc::clone(&remote) as _;
         let passphrase = Passphrase::new(text.as_bytes().to_vec());
-        Repository::open(handle, &passphrase, dir.path()).map(drop)
+        Repository::open(handle, &passphrase, CachePlace { dir: dir.path(), keeps_key: true }).map(drop)
     };
     let other = Passphrase::new(b"other".to_vec());
     let params = ScryptParams::GENERATED;
@@ -303,4 +305,35 @@ fn keys_open_change_and_go() {
     assert!(open("secret").is_err() && open("other").is_ok());
     first.change_key(&other, &passphrase(), params, Timestamp::default()).unwrap();
     assert!(open("secret").is_ok() && open("other").is_err());
+}
+
+#[test]
+fn a_cached_key_opens_only_while_its_key_object_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = Arc::new(Memory::default());
+    let remote: Arc<dyn Remote> = Arc::clone(&memory) as _;
+    Repository::init(&remote, &passphrase(), ScryptParams::GENERATED, Timestamp::default(), "").unwrap();
+    let open = |keeps_key, passphrase: &Passphrase| {
+        let counting = Arc::new(crate::remote::Counting::new(Arc::clone(&remote)));
+        let place = CachePlace { dir: dir.path(), keeps_key };
+        let opened = Repository::open(Arc::clone(&counting) as _, passphrase, place);
+        opened.map(|repository| (repository, counting.counts().get))
+    };
+    let (repository, gets) = open(true, &passphrase()).unwrap();
+    assert_eq!(gets, 2, "the marker and the key object");
+    let kept = repository.cache().directory().join("key");
+    let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&kept).unwrap());
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(open(true, &passphrase()).unwrap().1, 1, "the marker");
+    // Another passphrase opens neither the copy nor the object.
+    assert!(matches!(open(true, &Passphrase::new(b"x".to_vec())), Err(RepoError::WrongKey { .. })));
+    // Somebody else removed the key: its copy does not open any more.
+    let key = memory.list("keys").unwrap().remove(0).name;
+    let object = memory.get(&key, 1 << 16).unwrap();
+    memory.delete(&key).unwrap();
+    assert!(matches!(open(true, &passphrase()), Err(RepoError::NoKeys { .. })));
+    memory.put(&key, &object).unwrap();
+    // Whoever does not want it finds it gone.
+    assert_eq!(open(false, &passphrase()).unwrap().1, 2);
+    assert!(!kept.exists());
 }

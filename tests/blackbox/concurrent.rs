@@ -92,6 +92,7 @@ fn session(dir: &Path, monitor: Arc<dyn Monitor>) -> Session {
         repository: Location::Local(dir.join("repo")),
         passphrase: Passphrase::new(b"secret".to_vec()),
         cache_dir: dir.join("cache"),
+        key_cache: true,
         monitor,
         clock: Arc::new(SystemClock::new()),
         threads: 2,

@@ -30,6 +30,7 @@ fn session(dir: &Path, passphrase: &Passphrase) -> Session {
         repository: Location::Local(dir.join("repo")),
         passphrase: passphrase.clone(),
         cache_dir: dir.join("cache"),
+        key_cache: true,
         monitor: Arc::new(Silent),
         clock: Arc::new(SystemClock::new()),
         threads: 1,

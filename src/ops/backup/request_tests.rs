@@ -11,7 +11,7 @@ use crate::crypto::{Passphrase, ScryptParams};
 use crate::model::{Reason, SnapshotKind, Timestamp};
 use crate::ops::restore;
 use crate::remote::{Counting, Fault, Listed, Memory, Remote, RemoteError, RequestCounts, Verb};
-use crate::repo::{Catalog, Folder, PackerOptions, Repository};
+use crate::repo::{CachePlace, Catalog, Folder, PackerOptions, Repository};
 use crate::report::{Monitor, Silent};
 
 /// A remote in memory that may forbid to delete.
@@ -83,7 +83,9 @@ impl World {
         let counting = Arc::new(Counting::new(Arc::clone(&self.remote) as _));
         let handle: Arc<dyn Remote> = Arc::clone(&counting) as _;
         let cache = self.dir.path().join(machine);
-        let (repository, catalog) = Repository::open_for_backup(handle, &passphrase(), &cache).unwrap();
+        let (repository, catalog) =
+            Repository::open_for_backup(handle, &passphrase(), CachePlace { dir: &cache, keeps_key: true })
+                .unwrap();
         let (monitor, clock) = silent();
         let request = Request {
             root: self.source(),
@@ -108,7 +110,8 @@ impl World {
         let counting = Arc::new(Counting::new(Arc::clone(&self.remote) as _));
         let handle: Arc<dyn Remote> = Arc::clone(&counting) as _;
         let cache = self.dir.path().join(format!("cache of {to}"));
-        let repository = Repository::open(handle, &passphrase(), &cache).unwrap();
+        let repository =
+            Repository::open(handle, &passphrase(), CachePlace { dir: &cache, keeps_key: true }).unwrap();
         let catalog = Catalog::load(&repository, SnapshotKind::Regular).unwrap();
         let entry = catalog.entries().last().unwrap();
         let (monitor, clock) = silent();
@@ -227,7 +230,13 @@ fn a_repository_that_was_exchanged_is_noticed() {
     world.remote.delete("exuvia.json").unwrap();
     let handle: Arc<dyn Remote> = Arc::clone(&world.remote) as _;
     let cache = world.dir.path().join("a");
-    let open = || Repository::open_for_backup(Arc::clone(&handle), &passphrase(), &cache);
+    let open = || {
+        Repository::open_for_backup(
+            Arc::clone(&handle),
+            &passphrase(),
+            CachePlace { dir: &cache, keeps_key: true },
+        )
+    };
     assert!(matches!(open(), Err(crate::repo::RepoError::NoRepository { .. })));
     let copied = ["keys", "snapshots", "index", "packs"].map(|f| other.remote.list(f).unwrap()).concat();
     for name in copied.into_iter().map(|l| l.name).chain(["exuvia.json".to_string()]) {

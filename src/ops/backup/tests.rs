@@ -13,7 +13,7 @@ use crate::format::sealed_v1::Randomness;
 use crate::model::{ObjectId, Reason, SnapshotKind, Timestamp};
 use crate::ops::restore;
 use crate::remote::{Counting, Listed, Memory, Remote, RemoteError};
-use crate::repo::{Catalog, Folder, PackerOptions, Repository, record_name};
+use crate::repo::{CachePlace, Catalog, Folder, PackerOptions, Repository, record_name};
 use crate::report::{Monitor, Silent};
 
 /// Shows what is to appear under `gc/` from a certain listing on, as a prune beside us would.
@@ -72,7 +72,8 @@ impl World {
         let passphrase = Passphrase::new(b"p".to_vec());
         Repository::init(&handle, &passphrase, ScryptParams::GENERATED, Timestamp::default(), "").unwrap();
         let cache = dir.path().join("cache");
-        let repository = Repository::open(handle, &passphrase, &cache).unwrap();
+        let repository =
+            Repository::open(handle, &passphrase, CachePlace { dir: &cache, keeps_key: true }).unwrap();
         let source = dir.path().join("source");
         std::fs::create_dir(&source).unwrap();
         for n in 0..20u8 {
