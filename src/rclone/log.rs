@@ -82,7 +82,7 @@ fn after<'a>(message: &'a str, beginnings: &[&str]) -> Option<&'a str> {
 
 /// True when a message shows the insides of rclone instead of words.
 fn is_dump(reason: &str) -> bool {
-    reason.starts_with('&') && reason.contains("(0x")
+    reason.contains(")(0x")
 }
 
 struct Kept {

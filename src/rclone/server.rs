@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -99,7 +99,8 @@ pub struct Server {
     running: Mutex<Running>,
     log: Arc<Log>,
     scrubber: Scrubber,
-    idle: Duration,
+    /// In milliseconds.
+    idle: AtomicU64,
     /// It answered once, so its configuration is sound.
     answered: AtomicBool,
     usable: AtomicBool,
@@ -136,7 +137,7 @@ impl Server {
             running: Mutex::new(running),
             log,
             scrubber: environment.scrubber(target),
-            idle: target.settings.idle_timeout,
+            idle: AtomicU64::new(u64::try_from(target.settings.idle_timeout.as_millis()).unwrap_or(u64::MAX)),
             answered: AtomicBool::new(false),
             usable: AtomicBool::new(true),
         })
@@ -156,6 +157,12 @@ impl Server {
     #[cfg(test)]
     pub(crate) fn kill(&self) {
         self.running().kill();
+    }
+
+    /// Makes it impatient only when it has started, which takes long on a busy machine.
+    #[cfg(test)]
+    pub(crate) fn set_idle(&self, idle: Duration) {
+        self.idle.store(u64::try_from(idle.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// The process's number.
@@ -255,7 +262,8 @@ impl Server {
         max: u64,
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<Reply, Problem> {
-        let patience = Patience { cancelled, idle: self.idle };
+        let idle = Duration::from_millis(self.idle.load(Ordering::Relaxed));
+        let patience = Patience { cancelled, idle };
         let ended = || Broken::Lost { reason: "the connection has ended".into(), only_this: false };
         let connection = self.connection.as_ref().ok_or_else(ended);
         match connection.and_then(|c| c.exchange(request, body, max, &patience)) {
@@ -269,7 +277,7 @@ impl Server {
                     self.usable.store(false, Ordering::Release);
                     self.running().kill();
                 }
-                let message = format!("no progress for {} s", self.idle.as_secs());
+                let message = format!("no progress for {} s", idle.as_secs());
                 Err(self.failure(message, Fault::Transient).into())
             }
             Err(Broken::Lost { reason, only_this }) => {

@@ -171,15 +171,16 @@ fn a_process_that_dies_is_replaced() {
 fn a_process_that_hangs_is_replaced() {
     for program in programs() {
         let dir = tempfile::tempdir().unwrap();
-        let mut remote = service(&program, dir.path());
-        remote.target.settings.idle_timeout = Duration::from_millis(500);
+        let remote = service(&program, dir.path());
         remote.put("index/a", b"x").unwrap();
-        let pid = i32::try_from(remote.server().ok().unwrap().id()).unwrap();
+        let server = remote.server().ok().unwrap();
+        server.set_idle(Duration::from_millis(200));
+        let pid = i32::try_from(server.id()).unwrap();
+        drop(server);
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
         let error = remote.get("index/a", 1).unwrap_err();
         assert!(matches!(error, RemoteError::Service { fault: Fault::Transient, .. }), "{error}");
-        remote.target.settings.idle_timeout = Settings::IDLE_TIMEOUT;
         assert_eq!(remote.get("index/a", 1).unwrap(), b"x");
         assert!(rustix::process::test_kill_process(pid).is_err(), "nothing is left of it");
     }
