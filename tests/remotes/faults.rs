@@ -19,6 +19,8 @@ const LEN: usize = 300_000;
 const OLD: &str = "packs/ol/old";
 const NEW: &str = "packs/ne/new";
 
+type Ask = (&'static str, fn(&Rclone) -> Result<(), RemoteError>);
+
 /// A service that is reached through a proxy, and directly.
 struct Scene {
     service: Service,
@@ -78,7 +80,7 @@ impl Scene {
     /// Every request fails, in time, for a reason that does not say that objects are missing.
     #[track_caller]
     fn fails(&self, faults: &[Fault]) {
-        let asks: [(&str, fn(&Rclone) -> Result<(), RemoteError>); 5] = [
+        let asks: [Ask; 5] = [
             ("get", |remote| remote.get(OLD, LEN as u64).map(drop)),
             ("range", |remote| remote.get_range(OLD, 1000, 100_000).map(drop)),
             ("put", |remote| remote.put(NEW, &new())),
@@ -106,7 +108,6 @@ impl Scene {
         let begun = Instant::now();
         let result = request(&self.remote);
         let took = begun.elapsed();
-        println!("{took:?}");
         assert!(took < Duration::from_secs(60), "that took {took:?}");
         result
     }
@@ -239,11 +240,9 @@ fn rclone_dies(kind: Kind, version: Version) {
         });
         until("the request", || scene.proxy.held() > held || request.is_finished());
         assert!(!request.is_finished(), "{:?}", request.join());
-        let begun = Instant::now();
         kill_transports(&mark);
         // Done by another rclone, which is what a person would expect.
         request.join().unwrap().unwrap();
-        println!("{method}: {:?}", begun.elapsed());
         if method == "PUT" {
             scene.holds_new();
         }
