@@ -1,16 +1,18 @@
 //! Use cases: a typed request in, a typed outcome out. Opens repository and remote, runs one
 //! operation of [`crate::ops`]. Knows no terminal and no environment.
 
+mod doctor;
 mod error;
 mod location;
 mod requests;
 mod run;
 
+pub use doctor::{Finding, Severity, doctor};
 pub use error::AppError;
 pub use location::{Location, LocationError, SCHEME};
 pub use requests::{
-    BackupRequest, CheckRequest, InitRequest, KeyOutcome, LsRequest, RestoreRequest, Session, SnapshotInfo,
-    StatsOutcome,
+    BackupRequest, CheckRequest, DoctorRequest, InitRequest, KeyOutcome, LsRequest, RestoreRequest, Session,
+    SnapshotInfo, StatsOutcome,
 };
 pub use run::{
     backup, cat, check, init, key_add, key_change, key_list, key_remove, ls, probe, restore, snapshots, stats,

@@ -99,6 +99,22 @@ pub struct CheckRequest {
     pub read_data: ReadData,
 }
 
+/// Looks whether everything is as it should be.
+pub struct DoctorRequest {
+    /// The repository's place.
+    pub location: super::Location,
+    /// Tried when there is one.
+    pub passphrase: Option<Passphrase>,
+    /// The user's cache directory for this program.
+    pub cache_dir: PathBuf,
+    /// Run the suite that every remote must pass, in a folder of its own.
+    pub remote_test: bool,
+    /// Listens.
+    pub monitor: Arc<dyn Monitor>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
 /// A snapshot of the catalog.
 #[derive(Debug, Clone)]
 pub struct SnapshotInfo {

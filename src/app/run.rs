@@ -15,12 +15,19 @@ use crate::model::{BlobKind, Entry, RepoPath, RepositoryId, Slice, SnapshotKind,
 use crate::ops::{backup as ops_backup, check as ops_check, restore as ops_restore, select};
 use crate::remote::{Counting, Local, Rclone, Remote};
 use crate::repo::{
-    BlobReader, Cache, Catalog, Folder, KeyInfo, LoadedIndex, ManifestReader, PackerOptions, RepoError,
-    Repository, SharedIndex, load_slices,
+    BlobReader, Catalog, Folder, KeyInfo, LoadedIndex, ManifestReader, PackerOptions, RepoError, Repository,
+    SharedIndex, load_slices,
 };
 use crate::report::Monitor;
 
-fn remote(location: &Location, monitor: &Arc<dyn Monitor>, clock: &Arc<dyn Clock>) -> Arc<dyn Remote> {
+/// Packs on their way at once, at most: each is held in memory.
+const UPLOADS: usize = 4;
+
+pub(super) fn remote(
+    location: &Location,
+    monitor: &Arc<dyn Monitor>,
+    clock: &Arc<dyn Clock>,
+) -> Arc<dyn Remote> {
     match location {
         Location::Local(path) => Arc::new(Local::new(path.clone())),
         Location::Rclone(target) => {
@@ -33,18 +40,21 @@ fn session_remote(session: &Session) -> Arc<dyn Remote> {
     remote(&session.repository, &session.monitor, &session.clock)
 }
 
-/// An open repository and the wrapper that counts its requests.
-fn open(session: &Session) -> Result<(Repository, Arc<Counting>), AppError> {
+fn counted(session: &Session) -> (Arc<dyn Remote>, Arc<Counting>) {
     crate::fs::raise_open_file_limit();
     let counting = Arc::new(Counting::new(session_remote(session)));
-    let handle: Arc<dyn Remote> = Arc::clone(&counting) as _;
-    let repository =
-        Repository::open(handle, &session.passphrase, |id| Ok(Cache::new(&session.cache_dir, id)))?;
+    (Arc::clone(&counting) as _, counting)
+}
+
+/// An open repository and the wrapper that counts its requests.
+fn open(session: &Session) -> Result<(Repository, Arc<Counting>), AppError> {
+    let (handle, counting) = counted(session);
+    let repository = Repository::open(handle, &session.passphrase, &session.cache_dir)?;
     Ok((repository, counting))
 }
 
 fn index(repository: &Repository) -> Result<Arc<LoadedIndex>, RepoError> {
-    SharedIndex::new(repository, std::collections::BTreeSet::new()).get()
+    SharedIndex::new(repository).get()
 }
 
 fn zoned(clock: &dyn Clock) -> jiff::Zoned {
@@ -92,8 +102,10 @@ pub fn init(session: &Session, request: &InitRequest) -> Result<RepositoryId, Ap
 
 /// Takes a snapshot.
 pub fn backup(session: &Session, request: &BackupRequest) -> Result<BackupOutcome, AppError> {
-    let (repository, counting) = open(session)?;
-    let packer = PackerOptions { level: request.level, ..PackerOptions::new(session.threads) };
+    let (handle, counting) = counted(session);
+    let (repository, catalog) = Repository::open_for_backup(handle, &session.passphrase, &session.cache_dir)?;
+    let uploads = repository.remote().parallel_requests().min(UPLOADS);
+    let packer = PackerOptions { level: request.level, uploads, ..PackerOptions::new(session.threads) };
     let request = ops_backup::Request {
         root: request.root.clone(),
         paths: request.paths.clone(),
@@ -107,7 +119,7 @@ pub fn backup(session: &Session, request: &BackupRequest) -> Result<BackupOutcom
         verify: request.verify,
         packer,
     };
-    Ok(ops_backup::run(&repository, &counting, &request, &session.monitor, &session.clock)?)
+    Ok(ops_backup::run(&repository, &catalog, &counting, &request, &session.monitor, &session.clock)?)
 }
 
 /// Lists snapshots, oldest first.

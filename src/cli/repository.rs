@@ -111,8 +111,8 @@ impl Place {
         if let Some(obtained) = passphrase::configured(ctx)? {
             return Ok(obtained);
         }
-        if let Some(default) = self.default.as_ref().filter(|default| default.key_file.exists()) {
-            return default.key(ctx);
+        if let Some(obtained) = self.default_passphrase(ctx)? {
+            return Ok(obtained);
         }
         // Nobody is asked to type, or told to look for, what opens a repository that is not there.
         if (self.default.is_some() || passphrase::can_ask()) && !self.exists()? {
@@ -132,6 +132,12 @@ impl Place {
             .hint("another passphrase of the repository can be given with EXUVIA_PASSPHRASE_FILE"),
             None => passphrase::missing(),
         })
+    }
+
+    /// What opens the embedded default, if it is meant and was made.
+    pub(super) fn default_passphrase(&self, ctx: &Context) -> Result<Option<Obtained>, CliError> {
+        let default = self.default.as_ref().filter(|default| default.key_file.exists());
+        default.map(|default| default.key(ctx)).transpose()
     }
 
     /// What the first key of a new repository is made from.

@@ -111,3 +111,13 @@ pub fn write_new(dir: &Path, name: &str, bytes: &[u8], mode: u32) -> io::Result<
 pub fn create_private_dir_all(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
+/// Removes a directory if there is nothing in it but directories of which the same is true.
+pub fn remove_empty_dirs(path: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_empty_dirs(&entry.path())?;
+        }
+    }
+    std::fs::remove_dir(path)
+}

@@ -19,7 +19,7 @@ mod xattr;
 mod tests;
 
 pub use apply::{Times, set_mode, set_mode_at, set_owner, set_owner_at, set_times, set_times_at};
-pub use atomic::{TempFile, create_private_dir_all, write_atomic, write_new};
+pub use atomic::{TempFile, create_private_dir_all, remove_empty_dirs, write_atomic, write_new};
 pub use dir::Dir;
 pub use listing::{Listing, NameKind};
 pub use owner::OwnerNames;

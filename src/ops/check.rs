@@ -10,12 +10,10 @@ use crate::format::limits;
 use crate::format::marker_v1::Operation;
 use crate::format::pack_v1;
 use crate::format::sealed_v1::Sealer;
-use crate::model::{
-    BlobId, BlobKind, Classify, Content, ErrorClass, ObjectId, Slice, Snapshot, SnapshotKind,
-};
+use crate::model::{BlobId, BlobKind, Classify, Content, ErrorClass, ObjectId, Slice, Snapshot};
 use crate::repo::{
     BlobPlace, BlobReader, Catalog, Folder, Index, ManifestReader, ObjectInfo, PackSummary, RepoError,
-    Repository, load_slices, pack_name, parse_name,
+    Repository, load_slices, pack_name,
 };
 use crate::report::{Monitor, Phase};
 
@@ -87,6 +85,8 @@ impl Classify for Error {
 
 /// Most paths named for one problem.
 const MAX_PATHS: usize = 100;
+/// Packs read at once from a remote that is far; each is held in memory.
+const PACKS_AT_ONCE: usize = 4;
 
 /// Checks a repository.
 pub fn run(
@@ -99,22 +99,25 @@ pub fn run(
     repository.require(Operation::Check)?;
     let started = clock.monotonic();
     monitor.phase(Phase::Check, None);
+    // What the remote has is in question, not what was copied from it.
+    let repository = &repository.without_copies();
     let mut check =
         Check { repository, monitor: monitor.as_ref(), outcome: Outcome::default(), bad: Bad::default() };
     // Snapshots before the index, and the index before the packs: the reverse of the order in which a
     // backup publishes them. One that is published meanwhile is not taken for damage.
-    let catalogs =
-        [Catalog::load(repository, SnapshotKind::Regular)?, Catalog::load(repository, SnapshotKind::Safety)?];
+    let mut catalogs = Vec::new();
+    for folder in [Folder::Snapshots, Folder::Safety] {
+        catalogs.push(Catalog::of(repository, check.list(folder)?));
+    }
     let index = check.index()?;
     check.packs(&index)?;
     check.keys_and_gc()?;
-    check.strangers()?;
     match read_data {
         ReadData::No => {}
         ReadData::All => check.read(&index, 100.0, threads)?,
         ReadData::Percent(percent) => check.read(&index, percent, threads)?,
     }
-    check.snapshots(&index, &catalogs);
+    check.snapshots(&index, &catalogs)?;
     check.conclude();
     if monitor.cancelled() && check.outcome.problems.is_empty() {
         return Err(Error::Interrupted);
@@ -144,14 +147,19 @@ fn problem(object: &str, message: impl std::fmt::Display) -> Problem {
     Problem { object: object.into(), message: message.to_string(), paths: Vec::new(), path_count: 0 }
 }
 
+/// An error says something of the object only if the service that holds it answered.
+fn verdict(error: RepoError) -> Result<String, RepoError> {
+    if error.is_service_failure() { Err(error) } else { Ok(error.to_string()) }
+}
+
 impl Check<'_> {
     /// Loads what can be loaded of the index.
     fn index(&mut self) -> Result<Index, RepoError> {
         let mut index = Index::default();
         let none = BTreeSet::new();
-        for object in self.repository.list(Folder::Index)? {
+        for object in self.list(Folder::Index)? {
             if let Err(e) = index.add_object(self.repository, &object, &none) {
-                self.outcome.problems.push(problem(&object.name, e));
+                self.outcome.problems.push(problem(&object.name, verdict(e)?));
             }
         }
         self.outcome.packs = index.packs().len() as u64;
@@ -162,7 +170,7 @@ impl Check<'_> {
     /// Compares the packs that are there with those that the index lists.
     fn packs(&mut self, index: &Index) -> Result<(), RepoError> {
         let listed: HashMap<ObjectId, u64> =
-            self.repository.list(Folder::Packs)?.into_iter().map(|o| (o.id, o.size)).collect();
+            self.list(Folder::Packs)?.into_iter().map(|o| (o.id, o.size)).collect();
         for (number, pack) in (0u32..).zip(index.packs()) {
             let message = match listed.get(&pack.id) {
                 Some(&size) if size == pack.size => continue,
@@ -182,28 +190,24 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn strangers(&mut self) -> Result<(), RepoError> {
-        use Folder::{Gc, Index, Keys, Packs, Safety, Snapshots};
-        for folder in [Keys, Packs, Index, Snapshots, Safety, Gc] {
-            let listed = self.repository.remote().list(folder.name())?;
-            let strange = listed.into_iter().filter(|l| parse_name(&l.name).is_none());
-            self.outcome
-                .notes
-                .extend(strange.map(|l| format!("{} is not an object of a repository", l.name)));
-        }
-        Ok(())
+    /// Lists a folder; what else lies in it is worth a note.
+    fn list(&mut self, folder: Folder) -> Result<Vec<ObjectInfo>, RepoError> {
+        let (ours, strangers) = self.repository.list_all(folder)?;
+        let notes = strangers.into_iter().map(|l| format!("{} is not an object of a repository", l.name));
+        self.outcome.notes.extend(notes);
+        Ok(ours)
     }
 
     fn keys_and_gc(&mut self) -> Result<(), RepoError> {
         for folder in [Folder::Keys, Folder::Gc] {
-            for ObjectInfo { name, id, .. } in self.repository.list(folder)? {
+            for ObjectInfo { name, id, .. } in self.list(folder)? {
                 let max = limits::RECORD_OBJECT as u64;
                 match self.repository.remote().get(&name, max) {
                     Ok(bytes) if crypto::sha256(&bytes) == id.0 => {}
                     Ok(_) => {
                         self.outcome.problems.push(problem(&name, "its content does not match its name"))
                     }
-                    Err(e) => self.outcome.problems.push(problem(&name, e)),
+                    Err(e) => self.outcome.problems.push(problem(&name, verdict(e.into())?)),
                 }
             }
         }
@@ -221,10 +225,11 @@ impl Check<'_> {
                 of_pack.push((*id, *place));
             }
         }
+        let parallel = self.repository.remote().parallel_requests().min(PACKS_AT_ONCE);
         let next = AtomicUsize::new(0);
         let found = Mutex::new(Vec::new());
         std::thread::scope(|scope| {
-            for _ in 0..threads.max(1) {
+            for _ in 0..threads.max(parallel).max(1) {
                 scope.spawn(|| {
                     while !self.monitor.cancelled()
                         && let Some(&number) = chosen.get(next.fetch_add(1, Ordering::Relaxed))
@@ -241,7 +246,7 @@ impl Check<'_> {
             let pack = &index.packs()[number as usize];
             self.outcome.packs_read += 1;
             self.outcome.bytes_read += pack.size;
-            if let Some(Fault { message, blobs }) = fault {
+            if let Some(Fault { message, blobs }) = fault? {
                 self.bad.packs.insert(number, problem(&pack_name(&pack.id), message));
                 self.bad.blobs.extend(blobs.into_iter().map(|id| (id, number)));
             }
@@ -250,32 +255,40 @@ impl Check<'_> {
     }
 
     /// Walks every snapshot: all that it names must be there.
-    fn snapshots(&mut self, index: &Index, catalogs: &[Catalog]) {
+    fn snapshots(&mut self, index: &Index, catalogs: &[Catalog]) -> Result<(), RepoError> {
         let blobs = BlobReader::new(self.repository, index);
         // Manifests of successive snapshots share most of their content.
         let mut seen = HashMap::new();
         for entry in catalogs.iter().flat_map(Catalog::entries) {
             if self.monitor.cancelled() {
-                return;
+                break;
             }
             self.outcome.snapshots += 1;
             match self.repository.snapshot(entry) {
                 Ok(snapshot) if seen.insert(snapshot.manifest.root, ()).is_some() => {}
-                Ok(snapshot) => self.manifest(&blobs, &entry.id.short(), &entry.name, &snapshot),
-                Err(e) => self.outcome.problems.push(problem(&entry.name, e)),
+                Ok(snapshot) => self.manifest(&blobs, &entry.id.short(), &entry.name, &snapshot)?,
+                Err(e) => self.outcome.problems.push(problem(&entry.name, verdict(e)?)),
             }
         }
+        Ok(())
     }
 
-    fn manifest(&mut self, blobs: &BlobReader<'_>, short: &str, name: &str, snapshot: &Snapshot) {
+    fn manifest(
+        &mut self,
+        blobs: &BlobReader<'_>,
+        short: &str,
+        name: &str,
+        snapshot: &Snapshot,
+    ) -> Result<(), RepoError> {
         let mut reader = ManifestReader::new(blobs, snapshot.manifest);
         while !self.monitor.cancelled() {
             let entry = match reader.next_entry() {
                 Ok(Some(entry)) => entry,
-                Ok(None) => return,
+                Ok(None) => break,
                 Err(e) => {
-                    self.outcome.problems.push(problem(name, format!("its manifest cannot be read: {e}")));
-                    return;
+                    let message = format!("its manifest cannot be read: {}", verdict(e)?);
+                    self.outcome.problems.push(problem(name, message));
+                    break;
                 }
             };
             let Some(content) = entry.content() else { continue };
@@ -296,13 +309,16 @@ impl Check<'_> {
                         found.path_count = 1;
                         self.outcome.problems.push(found);
                     }
+                    Lost::Unknown(error) => return Err(error),
                 }
             }
         }
+        Ok(())
     }
 
     fn content(&self, blobs: &BlobReader<'_>, content: &Content) -> Result<(), Lost> {
-        let slices = load_slices(content, blobs).map_err(|e| Lost::Otherwise(e.to_string()))?;
+        let slices = load_slices(content, blobs)
+            .map_err(|e| verdict(e).map_or_else(Lost::Unknown, Lost::Otherwise))?;
         for slice in slices {
             let Slice::Blob { id, offset, len } = slice else { continue };
             let place = blobs.place(&id).map_err(|e| Lost::Otherwise(e.to_string()))?;
@@ -329,6 +345,8 @@ impl Check<'_> {
 enum Lost {
     In(u32),
     Otherwise(String),
+    /// Nobody knows: the service did not answer.
+    Unknown(RepoError),
 }
 
 /// What is wrong with a pack, and which blobs that costs.
@@ -354,13 +372,17 @@ fn choose(index: &Index, percent: f64, bad: &Bad) -> Result<Vec<u32>, RepoError>
 
 type PackBlobs = Vec<(BlobId, BlobPlace)>;
 
-fn read_pack(repository: &Repository, pack: &PackSummary, blobs: &[(BlobId, BlobPlace)]) -> Option<Fault> {
+fn read_pack(
+    repository: &Repository,
+    pack: &PackSummary,
+    blobs: &[(BlobId, BlobPlace)],
+) -> Result<Option<Fault>, RepoError> {
     let name = pack_name(&pack.id);
-    let all = |message: String| Some(Fault { message, blobs: blobs.iter().map(|(id, _)| *id).collect() });
+    let all = |message: String| Ok(Some(Fault { message, blobs: blobs.iter().map(|(id, _)| *id).collect() }));
     let bytes = match repository.remote().get(&name, pack.size) {
         Ok(bytes) if bytes.len() as u64 == pack.size => bytes,
         Ok(bytes) => return all(format!("has {} bytes where the index says {}", bytes.len(), pack.size)),
-        Err(e) => return all(e.to_string()),
+        Err(e) => return all(verdict(e.into())?),
     };
     let mut message =
         (crypto::sha256(&bytes) != pack.id.0).then(|| "its content does not match its name".to_string());
@@ -396,7 +418,7 @@ fn read_pack(repository: &Repository, pack: &PackSummary, blobs: &[(BlobId, Blob
             }
         }
     }
-    message.map(|message| Fault { message, blobs: lost })
+    Ok(message.map(|message| Fault { message, blobs: lost }))
 }
 
 /// The table of contents must open and agree with the index.

@@ -65,7 +65,19 @@ const REMOVED_FAMILIES: &[&str] = &[
     VARIABLES,
 ];
 /// Options with these endings are no secrets, and a message without them would say nothing.
-const PLAIN: &[&str] = &["TYPE", "PROVIDER", "REGION", "VENDOR", "HOST", "PORT", "LOCATION_CONSTRAINT"];
+const PLAIN: &[&str] = &[
+    "TYPE",
+    "PROVIDER",
+    "REGION",
+    "VENDOR",
+    "HOST",
+    "PORT",
+    "LOCATION_CONSTRAINT",
+    "STORAGE_CLASS",
+    "CHUNK_SIZE",
+    "NO_CHECK_BUCKET",
+    "RCLONE_CONFIG",
+];
 /// Plain too, unless a password stands before an `@`.
 const ADDRESSES: &[&str] = &["URL", "ENDPOINT"];
 /// Inherited options with these words in their names are secrets.
@@ -174,7 +186,7 @@ fn split(spec: &str) -> (&str, &str) {
 
 /// With a slash at its end rclone takes a path for a folder without asking the service whether it is a
 /// file. An empty path stays: on SFTP it is the home folder, and `/` is not.
-fn with_slash(spec: &str) -> Secret {
+pub(super) fn with_slash(spec: &str) -> Secret {
     let (_, path) = split(spec);
     let slash = if path.is_empty() || path.ends_with('/') { "" } else { "/" };
     Secret::new(format!("{spec}{slash}"))

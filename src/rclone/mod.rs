@@ -7,6 +7,7 @@
 mod environment;
 mod fault;
 mod http2;
+mod known;
 mod listing;
 mod log;
 mod once;
@@ -20,6 +21,7 @@ pub(crate) mod tests;
 
 pub use environment::{Environment, REMOTE};
 pub use fault::{Failure, Fault, Meaning, classify, meaning};
+pub use known::{KNOWN_FAULTS, KnownFault, known_faults};
 pub use listing::{BaseName, parse_listing};
 pub use log::{Line, parse_line};
 pub use once::{Output, command, version};

@@ -1,34 +1,10 @@
 //! Which remote rclone is to reach, and how.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
-/// A text that never shows in logs and errors.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Zeroizing<String>);
-
-impl Secret {
-    /// Takes a text into care.
-    #[must_use]
-    pub fn new(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
+use super::environment::with_slash;
+pub use crate::model::Secret;
 
 /// A place that rclone reaches.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +18,18 @@ pub struct Target {
     pub display: String,
     /// How rclone is run.
     pub settings: Settings,
+}
+
+impl Target {
+    /// The same remote, in a folder below.
+    #[must_use]
+    pub fn below(&self, folder: &str) -> Self {
+        Self {
+            spec: Secret::new(format!("{}{folder}", with_slash(self.spec.expose()).expose())),
+            display: format!("{}/{folder}", self.display.trim_end_matches('/')),
+            ..self.clone()
+        }
+    }
 }
 
 /// How rclone is run.

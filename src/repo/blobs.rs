@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::layout::pack_name;
-use super::{BlobPlace, Index, RepoError, Repository};
+use super::{BlobPlace, FramePlaceInfo, Index, PackSummary, RepoError, Repository};
 use crate::crypto::{ObjectKey, ObjectKind};
 use crate::format::pack_v1;
 use crate::format::sealed_v1::HEADER;
@@ -12,6 +12,8 @@ use crate::model::{BlobId, BlobKind, ObjectId};
 
 /// Frames kept decoded: neighbouring blobs are mostly asked for one after the other.
 const KEPT_FRAMES: usize = 8;
+/// Reading this many bytes more costs less than a request to a far server.
+pub(super) const NEAR: u64 = 256 << 10;
 
 /// The object keys of packs, each unwrapped once.
 #[derive(Default)]
@@ -22,16 +24,52 @@ pub struct ObjectKeys {
 impl ObjectKeys {
     /// The key of a pack, from its header.
     pub fn get(&self, repository: &Repository, pack: &ObjectId) -> Result<Arc<ObjectKey>, RepoError> {
-        if let Some(key) = self.keys.lock().unwrap_or_else(PoisonError::into_inner).get(pack) {
-            return Ok(Arc::clone(key));
+        if let Some(key) = self.known(pack) {
+            return Ok(key);
         }
-        let name = pack_name(pack);
-        let header = repository.remote().get_range(&name, 0, HEADER as u64)?;
-        let key =
-            repository.sealer().open_header(ObjectKind::Pack, &header).map_err(RepoError::object(&name))?;
-        let key = Arc::new(key);
+        let header = repository.remote().get_range(&pack_name(pack), 0, HEADER as u64)?;
+        self.open(repository, pack, &header)
+    }
+
+    fn known(&self, pack: &ObjectId) -> Option<Arc<ObjectKey>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).get(pack).cloned()
+    }
+
+    fn open(
+        &self,
+        repository: &Repository,
+        pack: &ObjectId,
+        header: &[u8],
+    ) -> Result<Arc<ObjectKey>, RepoError> {
+        let opened = repository.sealer().open_header(ObjectKind::Pack, header);
+        let key = Arc::new(opened.map_err(RepoError::object(&pack_name(pack)))?);
         self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(*pack, Arc::clone(&key));
         Ok(key)
+    }
+}
+
+/// Stored bytes of neighbouring frames.
+pub struct FrameRun<'a> {
+    reader: &'a BlobReader<'a>,
+    pack: u32,
+    name: String,
+    key: Arc<ObjectKey>,
+    /// Where in the pack `bytes` begin.
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl FrameRun<'_> {
+    /// Opens one of the frames. Its blobs are not verified yet.
+    pub fn open(&self, frame: u32) -> Result<Vec<u8>, RepoError> {
+        let (_, info) = self.reader.frame_info(self.pack, frame)?;
+        let at = info.offset.checked_sub(self.start).and_then(|at| usize::try_from(at).ok());
+        let sealed = at.and_then(|at| self.bytes.get(at..at + info.stored as usize));
+        let what = "a frame lies outside what was read";
+        let sealed = sealed.ok_or(RepoError::Manifest { what })?.to_vec();
+        let sealer = self.reader.repository.sealer();
+        pack_v1::open_frame(sealer, &self.key, frame.into(), &info.info(), sealed)
+            .map_err(RepoError::object(&self.name))
     }
 }
 
@@ -71,13 +109,39 @@ impl<'a> BlobReader<'a> {
 
     /// Reads and opens a frame. Its blobs are not verified yet.
     pub fn frame(&self, pack: u32, frame: u32) -> Result<Vec<u8>, RepoError> {
+        self.frames(pack, frame, frame)?.open(frame)
+    }
+
+    /// Where a frame lies within its pack: its first byte and the one after its last.
+    pub fn range(&self, pack: u32, frame: u32) -> Result<(u64, u64), RepoError> {
+        let (_, info) = self.frame_info(pack, frame)?;
+        Ok((info.offset, info.offset + u64::from(info.stored)))
+    }
+
+    fn frame_info(&self, pack: u32, frame: u32) -> Result<(&'a PackSummary, &'a FramePlaceInfo), RepoError> {
         let what = "the index names a frame that does not exist";
-        let (summary, info) = self.index.frame(pack, frame).ok_or(RepoError::Manifest { what })?;
-        let key = self.keys.get(self.repository, &summary.id)?;
+        self.index.frame(pack, frame).ok_or(RepoError::Manifest { what })
+    }
+
+    /// Reads the frames from `first` to `last` of a pack, and what lies between them, with one request.
+    pub fn frames(&self, pack: u32, first: u32, last: u32) -> Result<FrameRun<'_>, RepoError> {
+        let (summary, from) = self.frame_info(pack, first)?;
+        let (_, to) = self.range(pack, last)?;
         let name = pack_name(&summary.id);
-        let sealed = self.repository.remote().get_range(&name, info.offset, info.stored.into())?;
-        pack_v1::open_frame(self.repository.sealer(), &key, frame.into(), &info.info(), sealed)
-            .map_err(RepoError::object(&name))
+        let known = self.keys.known(&summary.id);
+        // The header, when it is not known yet and so near that reading up to it is cheaper than asking
+        // for it alone.
+        let start = if known.is_none() && from.offset <= NEAR { 0 } else { from.offset };
+        let key = match known {
+            None if start > 0 => Some(self.keys.get(self.repository, &summary.id)?),
+            known => known,
+        };
+        let bytes = self.repository.remote().get_range(&name, start, to.saturating_sub(start))?;
+        let key = match key {
+            Some(key) => key,
+            None => self.keys.open(self.repository, &summary.id, bytes.get(..HEADER).unwrap_or_default())?,
+        };
+        Ok(FrameRun { reader: self, pack, name, key, start, bytes })
     }
 
     /// Checks that `bytes`, read at `place`, are the blob `id` of the kind expected.

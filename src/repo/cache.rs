@@ -6,6 +6,8 @@
 //! <cache>/<repository id>/pending/<pack>   packs stored but not yet in a published index
 //! <cache>/<repository id>/trees/<key>      the last manifest of a root, as change detection reads it
 //! <cache>/<repository id>/pages/<key>      page hashes of a database
+//! <cache>/<repository id>/objects/<name>   copies of small objects
+//! <cache>/<repository id>/seen             listings
 //! ```
 
 use std::fs::{self, File};
@@ -40,10 +42,16 @@ impl Cache {
         Self { dir: base.join(repository.to_string()), writer: OnceLock::new() }
     }
 
-    /// The directory, which is never backed up.
+    /// The directory of this repository's cache.
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.dir
+    }
+
+    /// The directories that are ours: never backed up, never restored into.
+    #[must_use]
+    pub fn own_directories(&self) -> [PathBuf; 2] {
+        [self.dir.clone(), self.dir.with_file_name(super::copies::LOCATIONS)]
     }
 
     fn folder(&self, name: &str) -> Result<PathBuf, RepoError> {
@@ -52,7 +60,7 @@ impl Cache {
         Ok(path)
     }
 
-    fn write(&self, folder: &str, name: &str, bytes: &[u8]) -> Result<(), RepoError> {
+    pub(super) fn write(&self, folder: &str, name: &str, bytes: &[u8]) -> Result<(), RepoError> {
         let path = self.folder(folder)?;
         write_atomic(&path, name, bytes, MODE)
             .map_err(|source| RepoError::Cache { path: path.join(name), source })

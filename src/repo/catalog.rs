@@ -26,11 +26,16 @@ pub struct Catalog {
 impl Catalog {
     /// Lists the regular or safety snapshots.
     pub fn load(repository: &Repository, kind: SnapshotKind) -> Result<Self, RepoError> {
-        let listed = repository.list(folder(kind))?;
+        Ok(Self::of(repository, repository.list(folder(kind))?))
+    }
+
+    /// The catalog of listed records.
+    #[must_use]
+    pub fn of(repository: &Repository, listed: Vec<ObjectInfo>) -> Self {
         let entry = |ObjectInfo { name, time, id, .. }| Some(CatalogEntry { time: time?, id, name });
         let mut catalog = Self::from_entries(listed.into_iter().filter_map(entry));
         catalog.order_ties(repository);
-        Ok(catalog)
+        catalog
     }
 
     /// Names tell seconds. Of snapshots of one second their records tell which came first; one that
@@ -84,14 +89,13 @@ impl Repository {
         }
     }
 
-    /// Publishes a snapshot record and reads it back. All that it needs must be durable.
-    pub fn publish_snapshot(&self, snapshot: &Snapshot) -> Result<CatalogEntry, RepoError> {
+    /// Publishes a snapshot record, and reads it back if asked to. All that it needs must be durable.
+    pub fn publish_snapshot(&self, snapshot: &Snapshot, read_back: bool) -> Result<CatalogEntry, RepoError> {
         let record = snapshot_v1::encode(snapshot).map_err(RepoError::object("snapshot record"))?;
         let (id, name, bytes) = self.write_record(ObjectKind::Snapshot, &record, |id| {
             layout::record_name(folder(snapshot.kind), snapshot.time, id)
         })?;
-        let stored = self.remote().get(&name, bytes.len() as u64);
-        if stored.ok().as_deref() != Some(bytes.as_slice()) {
+        if read_back && self.remote().get(&name, bytes.len() as u64)? != bytes {
             return Err(RepoError::ReadBack { name });
         }
         Ok(CatalogEntry { time: snapshot.time.secs, id, name })

@@ -102,6 +102,12 @@ pub enum RepoError {
 }
 
 impl RepoError {
+    /// True when the storage service, and not what it stores, is at fault: nothing is known of the object.
+    #[must_use]
+    pub fn is_service_failure(&self) -> bool {
+        matches!(self, Self::Remote(RemoteError::Service { .. }))
+    }
+
     /// Attaches an object's name to a format error.
     pub(crate) fn object(name: &str) -> impl FnOnce(FormatError) -> Self + '_ {
         move |source| Self::Object { name: name.to_string(), source }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
-use super::layout::{Folder, ObjectInfo};
+use super::layout::ObjectInfo;
 use super::{RepoError, Repository};
 use crate::crypto::ObjectKind;
 use crate::format::index_v1::{self, PackInfo};
@@ -94,26 +94,17 @@ pub struct Index {
 }
 
 impl Index {
-    /// Loads all index objects, leaving out the packs in `without`.
-    pub fn load(repository: &Repository, without: &BTreeSet<ObjectId>) -> Result<Self, RepoError> {
-        let mut index = Self::default();
-        for object in repository.list(Folder::Index)? {
-            index.add_object(repository, &object, without)?;
-        }
-        Ok(index)
-    }
-
-    /// Adds the packs of one index object.
+    /// Adds the packs of one index object, leaving out those in `without`; returns the object.
     pub fn add_object(
         &mut self,
         repository: &Repository,
         object: &ObjectInfo,
         without: &BTreeSet<ObjectId>,
-    ) -> Result<(), RepoError> {
+    ) -> Result<index_v1::Index, RepoError> {
         let record = repository.read_record(ObjectKind::Index, &object.name, &object.id)?;
         let decoded = index_v1::decode(&record).map_err(RepoError::object(&object.name))?;
         decoded.packs.iter().filter(|p| !without.contains(&p.id)).for_each(|pack| self.add_pack(pack));
-        Ok(())
+        Ok(decoded)
     }
 
     /// Adds one pack; a pack that is known already is left as it is.

@@ -1,7 +1,9 @@
 //! Key objects: several passphrases may open one repository.
 
+use std::collections::BTreeSet;
+
 use super::layout::{self, Folder};
-use super::{RepoError, Repository};
+use super::{Cache, RepoError, Repository};
 use crate::crypto::{self, Keyring, MasterKey, Passphrase, ScryptParams};
 use crate::format::key_v1::{self, Bundle, Randomness};
 use crate::format::{FormatError, limits};
@@ -54,16 +56,18 @@ fn objects(remote: &dyn Remote) -> Result<KeyObjects, RepoError> {
     Ok((found, first_error))
 }
 
-fn find(
-    remote: &dyn Remote,
-    repository: RepositoryId,
-    passphrase: &Passphrase,
-) -> Result<(KeyId, Bundle, Vec<KeyId>), RepoError> {
+/// The key object that a passphrase opens, what is in it, and all that were found.
+struct Found {
+    key: KeyId,
+    bundle: Bundle,
+    objects: Vec<(KeyId, Vec<u8>)>,
+}
+
+fn find(remote: &dyn Remote, repository: RepositoryId, passphrase: &Passphrase) -> Result<Found, RepoError> {
     let (objects, mut first_error) = objects(remote)?;
-    let ids: Vec<_> = objects.iter().map(|(id, _)| *id).collect();
-    for (id, bytes) in objects {
-        match key_v1::open(&bytes, repository, passphrase) {
-            Ok(bundle) => return Ok((id, bundle, ids)),
+    for (id, bytes) in &objects {
+        match key_v1::open(bytes, repository, passphrase) {
+            Ok(bundle) => return Ok(Found { key: *id, bundle, objects }),
             Err(FormatError::WrongKey) => {}
             Err(source) => {
                 first_error = first_error.or(Some(RepoError::Object { name: format!("keys/{id}"), source }));
@@ -71,7 +75,7 @@ fn find(
         }
     }
     let location = remote.location();
-    Err(match (first_error, ids.len()) {
+    Err(match (first_error, objects.len()) {
         (Some(error), _) => error,
         (None, 0) => RepoError::NoKeys { location },
         (None, keys) => RepoError::WrongKey { location, keys },
@@ -80,11 +84,34 @@ fn find(
 
 pub(super) fn open(
     remote: &dyn Remote,
+    cache: &Cache,
     repository: RepositoryId,
     passphrase: &Passphrase,
 ) -> Result<Keyring, RepoError> {
-    let (_, bundle, _) = find(remote, repository, passphrase)?;
+    let Found { key, bundle, objects } = find(remote, repository, passphrase)?;
+    // Only the one that is used: a copy of another one would have to be tried each time.
+    let name = |id: &KeyId| layout::plain_name(Folder::Keys, &ObjectId(id.0));
+    let used = objects.iter().find(|(id, _)| *id == key);
+    cache.retain_copies(Folder::Keys, &BTreeSet::from([name(&key).as_str()]));
+    if let Some((_, bytes)) = used.filter(|_| cache.copy(&name(&key), &ObjectId(key.0)).is_none()) {
+        cache.keep_copy(&name(&key), bytes);
+    }
     Ok(Keyring::new(&bundle.master))
+}
+
+/// Opens the copy of the key object that was used last.
+pub(super) fn open_copies(
+    cache: &Cache,
+    repository: RepositoryId,
+    passphrase: &Passphrase,
+) -> Option<Keyring> {
+    let copies = cache.copied(Folder::Keys);
+    let mut objects = copies.iter().filter_map(|name| match layout::parse_name(name) {
+        Some((Folder::Keys, None, id)) => cache.copy(name, &id),
+        _ => None,
+    });
+    let bundle = objects.find_map(|bytes| key_v1::open(&bytes, repository, passphrase).ok())?;
+    Some(Keyring::new(&bundle.master))
 }
 
 impl Repository {
@@ -107,18 +134,21 @@ impl Repository {
         created: Timestamp,
         label: &str,
     ) -> Result<KeyId, RepoError> {
-        let (_, bundle, _) = find(self.remote(), self.id(), passphrase)?;
+        let Found { bundle, .. } = find(self.remote(), self.id(), passphrase)?;
         store(self.remote(), self.id(), &bundle.master, new, params, created, label)
     }
 
     /// Removes a key object, named by its id or the beginning of it. Refuses to remove the last one
     /// and the one that `passphrase` opens: what remains must be known to open the repository.
     pub fn remove_key(&self, passphrase: &Passphrase, id: &str) -> Result<KeyId, RepoError> {
-        let (current, _, all) = find(self.remote(), self.id(), passphrase)?;
-        let matching: Vec<_> =
-            all.iter().filter(|k| !id.is_empty() && k.to_string().starts_with(id)).collect();
+        let Found { key: current, objects, .. } = find(self.remote(), self.id(), passphrase)?;
+        let matching: Vec<_> = objects
+            .iter()
+            .map(|(k, _)| *k)
+            .filter(|k| !id.is_empty() && k.to_string().starts_with(id))
+            .collect();
         let key = match matching.as_slice() {
-            [one] => **one,
+            [one] => *one,
             [] => return Err(RepoError::Key(format!("no key begins with {id:?}"))),
             _ => return Err(RepoError::Key(format!("several keys begin with {id:?}"))),
         };
@@ -141,13 +171,15 @@ impl Repository {
         params: ScryptParams,
         created: Timestamp,
     ) -> Result<KeyId, RepoError> {
-        let (current, bundle, _) = find(self.remote(), self.id(), passphrase)?;
+        let Found { key: current, bundle, .. } = find(self.remote(), self.id(), passphrase)?;
         let key = store(self.remote(), self.id(), &bundle.master, new, params, created, &bundle.label)?;
         self.delete_key(&current)?;
         Ok(key)
     }
 
     fn delete_key(&self, key: &KeyId) -> Result<(), RepoError> {
-        Ok(self.remote().delete(&layout::plain_name(Folder::Keys, &ObjectId(key.0)))?)
+        let name = layout::plain_name(Folder::Keys, &ObjectId(key.0));
+        self.cache().forget_copy(&name);
+        Ok(self.remote().delete(&name)?)
     }
 }

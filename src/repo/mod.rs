@@ -3,13 +3,16 @@
 mod blobs;
 mod cache;
 mod catalog;
+mod copies;
 mod error;
 mod index;
 mod keys;
 mod layout;
 mod manifest;
+mod merge;
 mod packer;
 mod repository;
+mod seen;
 mod shared_index;
 
 pub use blobs::{BlobReader, ObjectKeys};
@@ -22,6 +25,7 @@ pub use layout::{Folder, ObjectInfo, pack_name, parse_name, record_name};
 pub use manifest::{ManifestReader, ManifestWriter, SegmentSink, load_slices, store_slices};
 pub use packer::{Packer, PackerOptions, Published};
 pub use repository::Repository;
+pub use seen::Seen;
 pub use shared_index::{LoadedIndex, SharedIndex};
 
 #[cfg(test)]

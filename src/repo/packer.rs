@@ -16,10 +16,11 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::index::IdSet;
-use super::layout::{Folder, pack_name, plain_name};
+use super::layout::{ObjectInfo, pack_name};
+use super::merge::write_index;
 use super::{Cache, RepoError, Repository, SharedIndex};
 use crate::crypto::{self, ObjectKey, ObjectKind};
-use crate::format::index_v1::{self, PackInfo};
+use crate::format::index_v1::PackInfo;
 use crate::format::pack_v1::{self, BlobInfo, FrameInfo};
 use crate::format::sealed_v1::{Randomness, Sealer};
 use crate::format::{FormatError, limits};
@@ -28,8 +29,6 @@ use crate::remote::Remote;
 
 /// A frame is closed before a blob that would take it beyond this (bytes before compression).
 const FRAME_TARGET: usize = 1 << 20;
-/// Blobs of one index object; keeps objects well below the format's limits.
-const INDEX_BLOBS: usize = 250_000;
 
 /// How to pack.
 #[derive(Debug, Clone, Copy)]
@@ -53,8 +52,13 @@ impl PackerOptions {
 }
 
 /// What a packer has published.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Published {
+    /// The new index objects.
+    pub index: Vec<ObjectInfo>,
+    /// The packs that they list. Their notes in the cache ([`Cache::forget_pending`]) can go as soon as
+    /// the next run will find the index objects without them.
+    pub listed: Vec<ObjectId>,
     /// Packs that this run stored.
     pub packs: u64,
     /// Packs that an interrupted run had stored and this one put into the index.
@@ -244,37 +248,11 @@ impl Packer {
             published.adopted = loaded.adopted.len() as u64;
             packs.extend(loaded.adopted.iter().cloned());
         }
-        published.stored += publish_index(&self.repository, &packs)?;
-        packs.iter().for_each(|p| self.repository.cache().forget_pending(&p.id));
+        published.index = write_index(&self.repository, &packs, &[])?;
+        published.stored += published.index.iter().map(|object| object.size).sum::<u64>();
+        published.listed = packs.iter().map(|pack| pack.id).collect();
         Ok(published)
     }
-}
-
-/// Publishes index objects for packs that are durable; returns their stored bytes.
-fn publish_index(repository: &Repository, packs: &[PackInfo]) -> Result<u64, RepoError> {
-    let mut stored = 0;
-    let mut group: Vec<PackInfo> = Vec::new();
-    let mut blobs = 0;
-    let mut flush = |group: &mut Vec<PackInfo>| {
-        let object = index_v1::Index { packs: std::mem::take(group), replaces: Vec::new() };
-        let record = index_v1::encode(&object).map_err(RepoError::object("index object"))?;
-        let written =
-            repository.write_record(ObjectKind::Index, &record, |id| plain_name(Folder::Index, id))?;
-        stored += written.2.len() as u64;
-        Ok::<_, RepoError>(())
-    };
-    for pack in packs {
-        blobs += pack.frames.iter().map(|f| f.blobs.len()).sum::<usize>();
-        group.push(pack.clone());
-        if blobs >= INDEX_BLOBS {
-            flush(&mut group)?;
-            blobs = 0;
-        }
-    }
-    if !group.is_empty() {
-        flush(&mut group)?;
-    }
-    Ok(stored)
 }
 
 fn start(repository: &Repository, options: PackerOptions, dry_run: bool, fault: &Fault) -> Threads {

@@ -1,16 +1,17 @@
 //! Opening and making a repository, and its small objects.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::keys;
 use super::layout::{self, Folder, MARKER, ObjectInfo};
-use super::{Cache, RepoError};
-use crate::crypto::{self, MasterKey, ObjectKind, Passphrase, ScryptParams};
-use crate::format::limits;
+use super::{Cache, Catalog, RepoError, Seen, copies, keys};
+use crate::crypto::{self, Keyring, MasterKey, ObjectKind, Passphrase, ScryptParams};
 use crate::format::marker_v1::{Marker, Operation};
 use crate::format::sealed_v1::{Randomness, Sealer};
-use crate::model::{ObjectId, RepositoryId, Timestamp};
-use crate::remote::Remote;
+use crate::format::{gc_v1, limits};
+use crate::model::{ObjectId, RepositoryId, SnapshotKind, Timestamp};
+use crate::remote::{Listed, Remote, RemoteError};
 
 /// An open repository: its keys are at hand.
 #[derive(Clone)]
@@ -19,6 +20,7 @@ pub struct Repository {
     sealer: Arc<Sealer>,
     marker: Arc<Marker>,
     cache: Arc<Cache>,
+    copies: bool,
 }
 
 impl Repository {
@@ -31,6 +33,10 @@ impl Repository {
         label: &str,
     ) -> Result<RepositoryId, RepoError> {
         let location = remote.location();
+        let exists = |e| match e {
+            RemoteError::Exists { .. } => RepoError::Exists { location: remote.location() },
+            e => e.into(),
+        };
         match remote.size(MARKER) {
             Ok(_) => return Err(RepoError::Exists { location }),
             Err(e) if e.is_not_found() => {}
@@ -46,31 +52,82 @@ impl Repository {
         keys::store(remote.as_ref(), id, &master, passphrase, params, created, label)?;
         let text = jiff::Timestamp::from_second(created.secs).unwrap_or_default().to_string();
         // The marker comes last: until it is there, there is no repository.
-        remote.put(MARKER, &Marker::new(id, text).encode().map_err(name)?)?;
+        remote.create(MARKER, &Marker::new(id, text).encode().map_err(name)?).map_err(exists)?;
         Ok(id)
     }
 
     /// Reads the marker: whether there is a repository, and of which version.
     pub fn probe(remote: &dyn Remote) -> Result<Marker, RepoError> {
-        let bytes = remote.get(MARKER, limits::MARKER as u64).map_err(|e| {
-            if e.is_not_found() { RepoError::NoRepository { location: remote.location() } } else { e.into() }
-        })?;
-        let marker = Marker::decode(&bytes).map_err(RepoError::object(MARKER))?;
-        marker.check(Operation::Read).map_err(RepoError::object(MARKER))?;
-        Ok(marker)
+        Self::read_marker(remote).and_then(|bytes| decode_marker(&bytes))
     }
 
-    /// Opens a repository with a passphrase; `cache` makes the local cache for its id.
+    fn read_marker(remote: &dyn Remote) -> Result<Vec<u8>, RepoError> {
+        remote.get(MARKER, limits::MARKER as u64).map_err(|e| {
+            if e.is_not_found() { RepoError::NoRepository { location: remote.location() } } else { e.into() }
+        })
+    }
+
+    /// Opens a repository with a passphrase. `cache_dir` is the user's cache directory for this program.
     pub fn open(
         remote: Arc<dyn Remote>,
         passphrase: &Passphrase,
-        cache: impl FnOnce(RepositoryId) -> Result<Cache, RepoError>,
+        cache_dir: &Path,
     ) -> Result<Self, RepoError> {
-        let marker = Self::probe(remote.as_ref())?;
-        let keys = keys::open(remote.as_ref(), marker.id, passphrase)?;
-        let cache = Arc::new(cache(marker.id)?);
+        let bytes = Self::read_marker(remote.as_ref())?;
+        let marker = decode_marker(&bytes)?;
+        let cache = Cache::new(cache_dir, marker.id);
+        let keys = keys::open(remote.as_ref(), &cache, marker.id, passphrase)?;
+        copies::remember_marker(cache_dir, &remote.location(), &bytes);
+        Ok(Self::with_keys(remote, marker, cache, keys))
+    }
+
+    /// Opens a repository for a backup, without asking the remote for what was read there before.
+    /// Returns its snapshots too: among them must be one that this client has seen, which proves that
+    /// the same repository is still there. Anything else goes the long way of [`Self::open`].
+    pub fn open_for_backup(
+        remote: Arc<dyn Remote>,
+        passphrase: &Passphrase,
+        cache_dir: &Path,
+    ) -> Result<(Self, Catalog), RepoError> {
+        if let Some((marker, cache, seen)) = Self::remembered(remote.as_ref(), cache_dir) {
+            // The remote answers while the key is derived: each takes about as long as the other.
+            let (keys, listed) = std::thread::scope(|scope| {
+                let listed = scope.spawn(|| remote.list(Folder::Snapshots.name()));
+                (keys::open_copies(&cache, marker.id, passphrase), listed.join())
+            });
+            if let Some(keys) = keys {
+                let repository = Self::with_keys(Arc::clone(&remote), marker, cache, keys);
+                let listed = listed.map_err(|_| RepoError::Worker)??;
+                let (ours, _) = repository.sort_out(Folder::Snapshots, listed);
+                if ours.iter().any(|record| seen.snapshots.contains(&record.name)) {
+                    let catalog = Catalog::of(&repository, ours);
+                    return Ok((repository, catalog));
+                }
+            }
+        }
+        let repository = Self::open(remote, passphrase, cache_dir)?;
+        let catalog = Catalog::load(&repository, SnapshotKind::Regular)?;
+        Ok((repository, catalog))
+    }
+
+    /// What is known of the repository at this place without asking.
+    fn remembered(remote: &dyn Remote, cache_dir: &Path) -> Option<(Marker, Cache, Seen)> {
+        let marker = copies::remembered_marker(cache_dir, &remote.location())?;
+        let marker = decode_marker(&marker).ok()?;
+        let cache = Cache::new(cache_dir, marker.id);
+        let seen = cache.seen()?;
+        Some((marker, cache, seen))
+    }
+
+    fn with_keys(remote: Arc<dyn Remote>, marker: Marker, cache: Cache, keys: Keyring) -> Self {
         let sealer = Arc::new(Sealer { repository: marker.id, keys });
-        Ok(Self { remote, sealer, marker: Arc::new(marker), cache })
+        Self { remote, sealer, marker: Arc::new(marker), cache: Arc::new(cache), copies: true }
+    }
+
+    /// The same repository, for who must see what the remote has and not what was copied from it.
+    #[must_use]
+    pub fn without_copies(&self) -> Self {
+        Self { copies: false, ..self.clone() }
     }
 
     /// Refuses when the repository uses features that `operation` needs and we do not know.
@@ -110,13 +167,30 @@ impl Repository {
         &self.cache
     }
 
+    /// Local directories that belong to the repository or its cache.
+    #[must_use]
+    pub fn own_directories(&self) -> Vec<PathBuf> {
+        self.remote.local_directory().into_iter().chain(self.cache.own_directories()).collect()
+    }
+
     /// Reads a record object whose name ends in the hash of its bytes.
     pub fn read_record(&self, kind: ObjectKind, name: &str, id: &ObjectId) -> Result<Vec<u8>, RepoError> {
+        let bytes = self.record_object(name, id)?;
+        self.sealer.open_record(kind, &bytes).map_err(RepoError::object(name))
+    }
+
+    fn record_object(&self, name: &str, id: &ObjectId) -> Result<Vec<u8>, RepoError> {
+        if let Some(bytes) = self.cache.copy(name, id).filter(|_| self.copies) {
+            return Ok(bytes);
+        }
         let bytes = self.remote.get(name, limits::RECORD_OBJECT as u64)?;
         if crypto::sha256(&bytes) != id.0 {
             return Err(RepoError::NameMismatch { name: name.to_string() });
         }
-        self.sealer.open_record(kind, &bytes).map_err(RepoError::object(name))
+        if self.copies {
+            self.cache.keep_copy(name, &bytes);
+        }
+        Ok(bytes)
     }
 
     /// Seals a record, stores it under the name that `name` makes of its id, and returns both with
@@ -132,40 +206,58 @@ impl Repository {
         let id = ObjectId(crypto::sha256(&bytes));
         let name = name(&id);
         self.remote.put(&name, &bytes)?;
+        self.cache.keep_copy(&name, &bytes);
         Ok((id, name, bytes))
     }
 
     /// The objects of a folder whose names are ours, sorted by name.
     pub fn list(&self, folder: Folder) -> Result<Vec<ObjectInfo>, RepoError> {
-        let listed = self.remote.list(folder.name())?;
-        let mut ours: Vec<_> = listed
-            .into_iter()
-            .filter_map(|l| match layout::parse_name(&l.name) {
+        Ok(self.list_all(folder)?.0)
+    }
+
+    /// The same, and what else lies in the folder.
+    pub fn list_all(&self, folder: Folder) -> Result<(Vec<ObjectInfo>, Vec<Listed>), RepoError> {
+        Ok(self.sort_out(folder, self.remote.list(folder.name())?))
+    }
+
+    fn sort_out(&self, folder: Folder, listed: Vec<Listed>) -> (Vec<ObjectInfo>, Vec<Listed>) {
+        let (mut ours, mut strangers) = (Vec::new(), Vec::new());
+        for listed in listed {
+            match layout::parse_name(&listed.name) {
                 Some((f, time, id)) if f == folder => {
-                    Some(ObjectInfo { name: l.name, time, id, size: l.size })
+                    ours.push(ObjectInfo { name: listed.name, time, id, size: listed.size });
                 }
-                _ => None,
-            })
-            .collect();
+                _ => strangers.push(listed),
+            }
+        }
         ours.sort();
-        Ok(ours)
+        self.cache.retain_copies(folder, &ours.iter().map(|o| o.name.as_str()).collect());
+        (ours, strangers)
+    }
+
+    /// The gc records that there are, by name.
+    pub fn gc_records(&self) -> Result<BTreeSet<String>, RepoError> {
+        Ok(self.list(Folder::Gc)?.into_iter().map(|record| record.name).collect())
     }
 
     /// The packs that gc records condemn.
-    pub fn condemned(&self) -> Result<std::collections::BTreeSet<ObjectId>, RepoError> {
-        let mut packs = std::collections::BTreeSet::new();
-        for ObjectInfo { name, id, .. } in self.list(Folder::Gc)? {
-            match self.read_record(ObjectKind::Gc, &name, &id) {
+    pub fn condemned(&self, records: &BTreeSet<String>) -> Result<BTreeSet<ObjectId>, RepoError> {
+        let mut packs = BTreeSet::new();
+        for name in records {
+            let Some((Folder::Gc, _, id)) = layout::parse_name(name) else { continue };
+            match self.read_record(ObjectKind::Gc, name, &id) {
                 // A later prune withdrew it between the listing and the read.
                 Err(RepoError::Remote(e)) if e.is_not_found() => {}
                 Err(e) => return Err(e),
-                Ok(record) => {
-                    packs.extend(
-                        crate::format::gc_v1::decode(&record).map_err(RepoError::object(&name))?.packs,
-                    );
-                }
+                Ok(record) => packs.extend(gc_v1::decode(&record).map_err(RepoError::object(name))?.packs),
             }
         }
         Ok(packs)
     }
+}
+
+fn decode_marker(bytes: &[u8]) -> Result<Marker, RepoError> {
+    let marker = Marker::decode(bytes).map_err(RepoError::object(MARKER))?;
+    marker.check(Operation::Read).map_err(RepoError::object(MARKER))?;
+    Ok(marker)
 }

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::index::IdSet;
-use super::layout::pack_name;
+use super::layout::{Folder, ObjectInfo, pack_name};
 use super::{Index, RepoError, Repository};
 use crate::format::index_v1::PackInfo;
 use crate::model::ObjectId;
+
+/// Other clients may replace index objects by merged ones while we read them.
+const LISTINGS: usize = 3;
 
 /// The index as loaded.
 pub struct LoadedIndex {
@@ -17,20 +20,36 @@ pub struct LoadedIndex {
     pub adopted: Vec<PackInfo>,
     /// Blobs that only condemned packs hold.
     pub avoid: IdSet,
+    /// The index objects that no other one replaces.
+    pub objects: Vec<ObjectInfo>,
+    /// They were listed in an earlier run.
+    pub remembered: bool,
 }
 
 /// An index that is loaded at first use.
 pub struct SharedIndex {
     repository: Repository,
     condemned: BTreeSet<ObjectId>,
+    remembered: Option<Vec<ObjectInfo>>,
     loaded: Mutex<Option<Arc<LoadedIndex>>>,
 }
 
 impl SharedIndex {
-    /// An index that does not count on the packs in `condemned`.
+    /// The whole index.
     #[must_use]
-    pub fn new(repository: &Repository, condemned: BTreeSet<ObjectId>) -> Arc<Self> {
-        Arc::new(Self { repository: repository.clone(), condemned, loaded: Mutex::default() })
+    pub fn new(repository: &Repository) -> Arc<Self> {
+        Self::without(repository, BTreeSet::new(), None)
+    }
+
+    /// An index that does not count on the packs in `condemned`: of the index objects in `remembered`,
+    /// or of all that there are.
+    #[must_use]
+    pub fn without(
+        repository: &Repository,
+        condemned: BTreeSet<ObjectId>,
+        remembered: Option<Vec<ObjectInfo>>,
+    ) -> Arc<Self> {
+        Arc::new(Self { repository: repository.clone(), condemned, remembered, loaded: Mutex::default() })
     }
 
     /// The packs not counted on.
@@ -45,10 +64,7 @@ impl SharedIndex {
         if let Some(loaded) = slot.as_ref() {
             return Ok(Arc::clone(loaded));
         }
-        let mut index = Index::load(&self.repository, &self.condemned)?;
-        let adopted = adopt(&self.repository, &mut index, &self.condemned)?;
-        let avoid = self.only_condemned(&index)?;
-        let loaded = Arc::new(LoadedIndex { index, adopted, avoid });
+        let loaded = Arc::new(self.load()?);
         *slot = Some(Arc::clone(&loaded));
         Ok(loaded)
     }
@@ -59,12 +75,37 @@ impl SharedIndex {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn only_condemned(&self, index: &Index) -> Result<IdSet, RepoError> {
-        if self.condemned.is_empty() {
-            return Ok(IdSet::default());
+    fn load(&self) -> Result<LoadedIndex, RepoError> {
+        let gone = |e: &RepoError| matches!(e, RepoError::Remote(e) if e.is_not_found());
+        if let Some(objects) = &self.remembered {
+            match self.read(objects, true) {
+                Err(e) if gone(&e) => {}
+                other => return other,
+            }
         }
-        let all = Index::load(&self.repository, &BTreeSet::new())?;
-        Ok(all.blobs().map(|(id, _)| *id).filter(|id| !index.contains(id)).collect())
+        let mut tries = 1;
+        loop {
+            match self.read(&self.repository.list(Folder::Index)?, false) {
+                Err(e) if gone(&e) && tries < LISTINGS => tries += 1,
+                other => return other,
+            }
+        }
+    }
+
+    fn read(&self, objects: &[ObjectInfo], remembered: bool) -> Result<LoadedIndex, RepoError> {
+        let mut index = Index::default();
+        let (mut replaced, mut doubtful) = (BTreeSet::new(), IdSet::default());
+        for object in objects {
+            let decoded = index.add_object(&self.repository, object, &self.condemned)?;
+            replaced.extend(decoded.replaces);
+            let condemned = decoded.packs.iter().filter(|pack| self.condemned.contains(&pack.id));
+            let blobs = condemned.flat_map(|pack| &pack.frames).flat_map(|frame| &frame.blobs);
+            doubtful.extend(blobs.map(|blob| blob.id()));
+        }
+        let adopted = adopt(&self.repository, &mut index, &self.condemned)?;
+        doubtful.retain(|id| !index.contains(id));
+        let objects = objects.iter().filter(|object| !replaced.contains(&object.id)).cloned().collect();
+        Ok(LoadedIndex { index, adopted, avoid: doubtful, objects, remembered })
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::bounded;
 
 use super::job::Job;
+use super::listings::{self, Listings, Verdict};
 use super::previous::{Previous, Source as PreviousSource};
 use super::reader::{self, Context};
 use super::sequence::Sequencer;
@@ -22,7 +23,8 @@ use crate::model::{ObjectId, RepoPath, Snapshot, Stats, Timestamp};
 use crate::ops::cache_keys;
 use crate::remote::RequestCounts;
 use crate::repo::{
-    Baseline, BlobReader, Catalog, CatalogEntry, ManifestReader, Packer, Repository, SharedIndex,
+    Baseline, BlobReader, Catalog, CatalogEntry, ManifestReader, ObjectInfo, Packer, Published, Repository,
+    Seen, SharedIndex,
 };
 use crate::report::{Monitor, Phase};
 
@@ -76,9 +78,8 @@ impl Source {
             request.paths.iter().map(|p| relative(&request.root, &root, p)).collect::<Result<_, _>>()?;
         // Before the first use of the cache it is not there; what is not there cannot be recognised.
         let _ = fs::create_private_dir_all(repository.cache().directory());
-        let own = [repository.remote().local_directory(), Some(repository.cache().directory().to_path_buf())];
-        let forbidden =
-            own.into_iter().flatten().filter_map(|p| fs::stat_path(&p).ok()).map(|s| s.identity());
+        let own = repository.own_directories();
+        let forbidden = own.iter().filter_map(|p| fs::stat_path(p).ok()).map(|s| s.identity());
         let options = WalkOptions {
             only,
             include,
@@ -119,8 +120,15 @@ fn relative(given: &Path, root: &Path, path: &Path) -> Result<RepoPath, Error> {
 /// How an attempt ended.
 pub(super) enum Done {
     Finished(Box<Outcome>),
-    /// These packs are condemned now; some of them were counted on.
-    Condemned(BTreeSet<ObjectId>),
+    /// Packs that were counted on may be deleted.
+    Condemned,
+}
+
+/// What was counted on while the tree was read.
+struct Relied<'a> {
+    index: &'a SharedIndex,
+    gc: BTreeSet<String>,
+    remembered: Option<Vec<ObjectInfo>>,
 }
 
 pub(super) struct Attempt<'a> {
@@ -134,9 +142,10 @@ pub(super) struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    pub(super) fn run(&self, condemned: BTreeSet<ObjectId>) -> Result<Done, Error> {
+    pub(super) fn run(&self, known: Listings) -> Result<Done, Error> {
         let (source, request) = (self.source, self.request);
-        let index = SharedIndex::new(self.repository, condemned);
+        let Listings { gc, condemned, index: remembered } = known;
+        let index = SharedIndex::without(self.repository, condemned, remembered.clone());
         let baseline = self.repository.cache().baseline(&source.key).filter(|b| self.catalog.contains(&b.id));
         let parent = match &baseline {
             Some(baseline) => Some((baseline.id, baseline.snapshot.clone())),
@@ -173,7 +182,7 @@ impl Attempt<'_> {
             // The cache holds this very manifest.
             sequencer.baseline = None;
         }
-        self.publish(sequencer, &index, parent, manifest, unchanged)
+        self.publish(sequencer, Relied { index: &index, gc, remembered }, parent, manifest, unchanged)
     }
 
     fn cached(&self, id: &ObjectId) -> bool {
@@ -310,10 +319,26 @@ impl Attempt<'_> {
         Ok(())
     }
 
+    fn known_snapshots(&self) -> BTreeSet<String> {
+        self.catalog.entries().iter().map(|entry| entry.name.clone()).collect()
+    }
+
+    /// Lets the next run find what is published now, should this one end here.
+    fn note_published(&self, relied: &Relied<'_>, published: &Published) {
+        let cache = self.repository.cache();
+        let Some(loaded) = relied.index.loaded().filter(|_| !published.index.is_empty()) else { return };
+        let index = Some(loaded.objects_with(&published.index));
+        let seen = Seen { snapshots: self.known_snapshots(), gc: relied.gc.clone(), index };
+        // Where it cannot be noted, the notes of single packs stay.
+        if cache.note_seen(&seen).is_ok() {
+            published.listed.iter().for_each(|pack| cache.forget_pending(pack));
+        }
+    }
+
     fn publish(
         &self,
         mut sequencer: Sequencer<'_>,
-        index: &SharedIndex,
+        relied: Relied<'_>,
         parent: Option<(ObjectId, Snapshot)>,
         manifest: crate::model::ManifestRef,
         unchanged: bool,
@@ -321,6 +346,7 @@ impl Attempt<'_> {
         self.monitor.phase(Phase::Publish, None);
         let cache = self.repository.cache();
         let published = sequencer.packer.publish()?;
+        self.note_published(&relied, &published);
         let stats = Stats {
             bytes_added_raw: published.raw,
             bytes_added_stored: published.stored,
@@ -363,16 +389,27 @@ impl Attempt<'_> {
         {
             return Ok(Done::Finished(Box::new(outcome)));
         }
-        let condemned = self.repository.condemned()?;
-        if !condemned.is_subset(index.condemned()) {
-            return Ok(Done::Condemned(condemned));
-        }
+        let Relied { index, gc, remembered } = relied;
+        let Verdict::Sound(now) = listings::judge(self.repository, &gc, index)? else {
+            return Ok(Done::Condemned);
+        };
         snapshot.writer = cache.writer()?;
         snapshot.sequence = cache.sequence().saturating_add(1);
-        let entry = self.repository.publish_snapshot(&snapshot)?;
+        // One that names what its parent names is no loss: the parent's record was read back.
+        let entry = self.repository.publish_snapshot(&snapshot, !unchanged)?;
         outcome.id = Some(entry.id);
+        let mut snapshots = self.known_snapshots();
+        snapshots.insert(entry.name);
+        let mut seen = listings::seen_after(snapshots, gc, now, index, remembered, &published.index);
+        if let Some(objects) = seen.index.take() {
+            let merged = self.repository.merge_index(objects.clone());
+            seen.index = merged
+                .inspect_err(|e| self.monitor.note(None, &format!("the index was not merged: {e}")))
+                .ok();
+        }
         let cached = cache
             .note_sequence(snapshot.sequence)
+            .and_then(|()| cache.note_seen(&seen))
             .and_then(|()| sequencer.keep_in_cache(&entry.id, &snapshot));
         if let Err(error) = cached {
             self.monitor.warning(None, &format!("{error}; the next backup will take longer"));

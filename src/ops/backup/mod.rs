@@ -3,6 +3,7 @@
 mod attempt;
 mod database;
 mod job;
+mod listings;
 mod pages;
 mod previous;
 mod reader;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::attempt::{Attempt, Done, Source};
+use self::listings::Listings;
 use crate::clock::Clock;
 use crate::format::marker_v1::Operation;
 use crate::model::{Classify, ErrorClass, FileError, ObjectId, Reason, Snapshot, SnapshotKind};
@@ -132,9 +134,11 @@ pub struct Request {
 /// Gives up after so many prunes that condemned packs under a running backup.
 const ATTEMPTS: usize = 3;
 
-/// Takes a snapshot. `counting` is the remote of `repository`, for the outcome's request counts.
+/// Takes a snapshot. `catalog` are the snapshots that there are now; `counting` is the remote of
+/// `repository`, for the outcome's request counts.
 pub fn run(
     repository: &Repository,
+    catalog: &Catalog,
     counting: &Counting,
     request: &Request,
     monitor: &Arc<dyn Monitor>,
@@ -143,21 +147,26 @@ pub fn run(
     repository.require(Operation::Write)?;
     let started = (clock.now(), clock.monotonic());
     let source = Source::prepare(repository, request)?;
-    let catalog = Catalog::load(repository, SnapshotKind::Regular)?;
-    let mut condemned = repository.condemned()?;
+    let mut listings = Listings::remembered(repository, catalog);
     for _ in 0..ATTEMPTS {
-        let attempt =
-            Attempt { repository, request, monitor, clock, source: &source, catalog: &catalog, started };
-        match attempt.run(condemned)? {
+        let known = match listings.take() {
+            Some(known) => known,
+            None => Listings::fresh(repository)?,
+        };
+        let attempt = Attempt { repository, request, monitor, clock, source: &source, catalog, started };
+        match attempt.run(known)? {
             Done::Finished(mut outcome) => {
                 outcome.requests = counting.counts();
                 return Ok(*outcome);
             }
-            Done::Condemned(now) => condemned = now,
+            // The next attempt looks at everything anew.
+            Done::Condemned => {}
         }
     }
     Err(Error::Condemned)
 }
 
+#[cfg(test)]
+mod request_tests;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use crate::format::sealed_v1::Randomness;
 use crate::model::{ObjectId, Reason, SnapshotKind, Timestamp};
 use crate::ops::restore;
 use crate::remote::{Counting, Listed, Memory, Remote, RemoteError};
-use crate::repo::{Cache, Folder, PackerOptions, Repository, record_name};
+use crate::repo::{Catalog, Folder, PackerOptions, Repository, record_name};
 use crate::report::{Monitor, Silent};
 
 /// Shows what is to appear under `gc/` from a certain listing on, as a prune beside us would.
@@ -72,7 +72,7 @@ impl World {
         let passphrase = Passphrase::new(b"p".to_vec());
         Repository::init(&handle, &passphrase, ScryptParams::GENERATED, Timestamp::default(), "").unwrap();
         let cache = dir.path().join("cache");
-        let repository = Repository::open(handle, &passphrase, |id| Ok(Cache::new(&cache, id))).unwrap();
+        let repository = Repository::open(handle, &passphrase, &cache).unwrap();
         let source = dir.path().join("source");
         std::fs::create_dir(&source).unwrap();
         for n in 0..20u8 {
@@ -102,7 +102,8 @@ impl World {
             verify: false,
             packer: PackerOptions::new(2),
         };
-        run(&self.repository, &self.counting, &request, &monitor, &clock).unwrap()
+        let catalog = Catalog::load(&self.repository, SnapshotKind::Regular).unwrap();
+        run(&self.repository, &catalog, &self.counting, &request, &monitor, &clock).unwrap()
     }
 
     fn packs(&self) -> BTreeSet<ObjectId> {
@@ -179,16 +180,51 @@ fn condemned_packs_are_not_counted_on() {
     assert_eq!((third.snapshot.stats.files_unmodified, third.snapshot.stats.bytes_read), (20, 0));
 }
 
-#[test]
-fn packs_condemned_while_a_backup_runs_are_stored_again_before_it_publishes() {
+/// A prune condemns all packs while a second backup runs, and deletes them afterwards.
+fn pruned_while_a_backup_runs(cache_lost: bool, gc_listings_before: usize) {
     let world = World::new();
     world.backup();
     let (condemned, old_index) = (world.packs(), index_names(&world));
     std::fs::write(world.source().join("new"), b"something new").unwrap();
-    // The first listing, before the walk, sees nothing; the one before publishing does.
-    world.condemn(&condemned, 1);
+    if cache_lost {
+        std::fs::remove_dir_all(world.repository.cache().directory()).unwrap();
+    }
+    world.condemn(&condemned, gc_listings_before);
     let second = world.backup();
     world.delete(&condemned, &old_index);
     world.restores(&second, "restored");
     assert_eq!(world.repository.list(Folder::Snapshots).unwrap().len(), 2);
+}
+
+#[test]
+fn packs_condemned_while_a_backup_runs_are_stored_again_before_it_publishes() {
+    // Without remembered listings the one before the walk sees nothing, and the one before publishing does.
+    pruned_while_a_backup_runs(true, 1);
+    // With them there is only the one before publishing.
+    pruned_while_a_backup_runs(false, 0);
+}
+
+#[test]
+fn a_remembered_index_is_not_counted_on_after_a_prune() {
+    let world = World::new();
+    world.backup();
+    let (gone, old_index) = (world.packs(), index_names(&world));
+    // All files are new ones by name, but their content is known to the remembered index only.
+    std::fs::rename(world.source(), world.dir.path().join("old")).unwrap();
+    std::fs::create_dir(world.source()).unwrap();
+    for n in 0..20 {
+        let (from, to) = (format!("old/file{n}"), world.source().join(format!("copy{n}")));
+        std::fs::copy(world.dir.path().join(from), to).unwrap();
+    }
+    // A prune condemned the packs, deleted them, and left a newer record that names none of them.
+    world.condemn(&BTreeSet::new(), 0);
+    world.repository.list(Folder::Gc).unwrap();
+    world.delete(&gone, &old_index);
+    let second = world.backup();
+    world.restores(&second, "restored");
+    // Nothing changed since: the new listing is remembered, and counted on.
+    let before = world.counting.counts().list;
+    let third = world.backup();
+    assert_eq!(third.snapshot.stats.files_unmodified, 20);
+    assert_eq!(third.requests.list - before, 2, "the snapshots, and the gc records");
 }

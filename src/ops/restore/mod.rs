@@ -132,7 +132,7 @@ pub fn run(
     clock: &Arc<dyn Clock>,
 ) -> Result<Outcome, Error> {
     let started = clock.monotonic();
-    let loaded = SharedIndex::new(repository, std::collections::BTreeSet::new()).get()?;
+    let loaded = SharedIndex::new(repository).get()?;
     let blobs = BlobReader::new(repository, &loaded.index);
     let context = Context { repository, request, blobs, monitor: monitor.as_ref() };
     let target = &request.target;
@@ -189,9 +189,8 @@ fn refuse_in_use(request: &Request) -> Result<(), Error> {
 
 /// Restoring over the repository that is read from would destroy both.
 fn refuse_own(repository: &Repository, target: &Path) -> Result<(), Error> {
-    let own = [repository.remote().local_directory(), Some(repository.cache().directory().to_path_buf())];
-    let own: Vec<_> =
-        own.into_iter().flatten().filter_map(|p| fs::stat_path(&p).ok()).map(|s| s.identity()).collect();
+    let own = repository.own_directories();
+    let own: Vec<_> = own.iter().filter_map(|p| fs::stat_path(p).ok()).map(|s| s.identity()).collect();
     let absolute = std::path::absolute(target).unwrap_or_else(|_| target.to_path_buf());
     let inside =
         absolute.ancestors().filter_map(|p| fs::stat_path(p).ok()).any(|s| own.contains(&s.identity()));

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,10 @@ use crate::repo::{BlobPlace, RepoError};
 
 /// Files of several frames are kept open between their pieces, up to this many at once.
 const KEPT_OPEN: usize = 256;
+/// Stored bytes read with one request at most; each thread holds one run.
+const RUN: u64 = 8 << 20;
+/// Bytes between two frames that are read, and dropped, rather than asked around.
+const GAP: u64 = 256 << 10;
 
 /// Part of a frame that belongs to a file.
 struct Piece {
@@ -26,6 +31,13 @@ struct Piece {
     /// Range within the blob.
     offset: u32,
     len: u32,
+}
+
+/// A frame, and where its content goes.
+struct Work {
+    pack: u32,
+    frame: u32,
+    pieces: Vec<Piece>,
 }
 
 /// How a file is coming along.
@@ -119,19 +131,21 @@ pub(super) fn run(
     writer.empty_files();
     lost.iter().for_each(|(file, error)| writer.lose(*file, error));
     // Frames in the order of the walk, so that neighbouring files are written one after the other.
-    let mut order: Vec<_> = frames.into_iter().collect();
-    order.sort_by_key(|(_, pieces)| pieces.first().map(|p| (p.file, p.at)));
+    let mut order: Vec<_> =
+        frames.into_iter().map(|((pack, frame), pieces)| Work { pack, frame, pieces }).collect();
+    order.sort_by_key(|work| work.pieces.first().map(|p| (p.file, p.at)));
+    let runs = runs(context, &order);
     let next = AtomicUsize::new(0);
+    // Those that wait for a network cost no processor time.
+    let threads = context.request.threads.max(context.repository.remote().parallel_requests());
     std::thread::scope(|scope| {
-        for _ in 0..context.request.threads.max(1) {
+        for _ in 0..threads.clamp(1, runs.len().max(1)) {
             scope.spawn(|| {
                 let mut dirs = Dirs::new(root);
-                while !context.monitor.cancelled() {
-                    let Some(((pack, frame), pieces)) = order.get(next.fetch_add(1, Ordering::Relaxed))
-                    else {
-                        break;
-                    };
-                    writer.frame(*pack, *frame, pieces, &mut dirs);
+                while !context.monitor.cancelled()
+                    && let Some(run) = runs.get(next.fetch_add(1, Ordering::Relaxed))
+                {
+                    writer.run(&order[run.clone()], &mut dirs);
                 }
             });
         }
@@ -141,6 +155,32 @@ pub(super) fn run(
         return Err(Error::Interrupted);
     }
     Ok(writer.conclude(outcome))
+}
+
+/// Cuts the work into runs of frames that are read with one request each: neighbours in one pack, or
+/// nearly so.
+fn runs(context: &Context<'_>, order: &[Work]) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    let (mut begin, mut end) = (0, 0);
+    for (number, work) in order.iter().enumerate() {
+        // One that the index does not know fails by itself.
+        let (from, to) = context.blobs.range(work.pack, work.frame).unwrap_or_default();
+        match runs.last_mut() {
+            Some(run)
+                if order[run.start].pack == work.pack
+                    && (end..=end + GAP).contains(&from)
+                    && to - begin <= RUN =>
+            {
+                run.end = number + 1;
+            }
+            _ => {
+                runs.push(number..number + 1);
+                begin = from;
+            }
+        }
+        end = to;
+    }
+    runs
 }
 
 type Frames = BTreeMap<(u32, u32), Vec<Piece>>;
@@ -198,8 +238,25 @@ impl Writer<'_> {
         }
     }
 
-    fn frame(&self, pack: u32, frame: u32, pieces: &[Piece], dirs: &mut Dirs<'_>) {
-        let bytes = self.context.blobs.frame(pack, frame);
+    /// Reads a run with one request. Where that fails, what can be had of it is read frame by frame.
+    fn run(&self, works: &[Work], dirs: &mut Dirs<'_>) {
+        let [first, .., last] = works else {
+            works.iter().for_each(|work| self.lone_frame(work, dirs));
+            return;
+        };
+        match self.context.blobs.frames(first.pack, first.frame, last.frame) {
+            Ok(run) => works.iter().for_each(|work| self.frame(&work.pieces, run.open(work.frame), dirs)),
+            Err(_) => works.iter().for_each(|work| self.lone_frame(work, dirs)),
+        }
+    }
+
+    fn lone_frame(&self, work: &Work, dirs: &mut Dirs<'_>) {
+        if !self.context.monitor.cancelled() {
+            self.frame(&work.pieces, self.context.blobs.frame(work.pack, work.frame), dirs);
+        }
+    }
+
+    fn frame(&self, pieces: &[Piece], bytes: Result<Vec<u8>, RepoError>, dirs: &mut Dirs<'_>) {
         let mut verified: HashMap<u32, Result<(), String>> = HashMap::new();
         let mut total = 0;
         for piece in pieces {

@@ -1,0 +1,81 @@
+//! What a backup knows of the repository before it starts, and what it remembers for the next one.
+//! `format-spec/` section 13, rule 4 is kept here.
+
+use std::collections::BTreeSet;
+
+use crate::model::ObjectId;
+use crate::repo::{Catalog, ObjectInfo, RepoError, Repository, Seen, SharedIndex};
+
+/// Listings that were made before a backup, or remembered from the last one.
+pub(super) struct Listings {
+    /// Names of gc records, listed before the index objects were.
+    pub(super) gc: BTreeSet<String>,
+    /// The packs that they condemn.
+    pub(super) condemned: BTreeSet<ObjectId>,
+    /// Index objects, when they need not be listed again.
+    pub(super) index: Option<Vec<ObjectInfo>>,
+}
+
+impl Listings {
+    /// What the last backup of this client left. `None` when other clients have published since: their
+    /// packs should be known, so that nothing is stored twice. `None` too without any snapshot: nothing
+    /// shows then that this is still what was seen.
+    pub(super) fn remembered(repository: &Repository, catalog: &Catalog) -> Option<Self> {
+        let seen = repository.cache().seen()?;
+        if catalog.entries().is_empty()
+            || !catalog.entries().iter().all(|entry| seen.snapshots.contains(&entry.name))
+        {
+            return None;
+        }
+        let condemned = repository.condemned(&seen.gc).ok()?;
+        Some(Self { gc: seen.gc, condemned, index: seen.index })
+    }
+
+    pub(super) fn fresh(repository: &Repository) -> Result<Self, RepoError> {
+        let gc = repository.gc_records()?;
+        Ok(Self { condemned: repository.condemned(&gc)?, gc, index: None })
+    }
+}
+
+/// What there is before a snapshot is published.
+pub(super) enum Verdict {
+    /// Everything that was counted on may be: these are the gc records now.
+    Sound(BTreeSet<String>),
+    /// Something that was counted on may be deleted.
+    Condemned,
+}
+
+/// Looks at the gc records just before publishing.
+pub(super) fn judge(
+    repository: &Repository,
+    gc: &BTreeSet<String>,
+    index: &SharedIndex,
+) -> Result<Verdict, RepoError> {
+    let now = repository.gc_records()?;
+    if now == *gc {
+        return Ok(Verdict::Sound(now));
+    }
+    let old_index = index.loaded().is_some_and(|loaded| loaded.remembered);
+    if old_index || !repository.condemned(&now)?.is_subset(index.condemned()) {
+        return Ok(Verdict::Condemned);
+    }
+    Ok(Verdict::Sound(now))
+}
+
+/// What the next backup may rely on. `before` are the gc records known when this one began, `now` those
+/// listed at its end, `remembered` the index objects it began with, `new` those that it wrote.
+pub(super) fn seen_after(
+    snapshots: BTreeSet<String>,
+    before: BTreeSet<String>,
+    now: BTreeSet<String>,
+    index: &SharedIndex,
+    remembered: Option<Vec<ObjectInfo>>,
+    new: &[ObjectInfo],
+) -> Seen {
+    match (index.loaded(), remembered) {
+        // Listed after `before` was.
+        (Some(loaded), _) => Seen { snapshots, gc: before, index: Some(loaded.objects_with(new)) },
+        (None, Some(objects)) if before == now => Seen { snapshots, gc: now, index: Some(objects) },
+        (None, _) => Seen { snapshots, gc: now, index: None },
+    }
+}

@@ -1,0 +1,100 @@
+//! Writing index objects, and merging them when there are many.
+
+use std::collections::BTreeSet;
+
+use super::layout::{Folder, ObjectInfo, plain_name};
+use super::{LoadedIndex, RepoError, Repository};
+use crate::crypto::ObjectKind;
+use crate::format::index_v1::{self, PackInfo};
+use crate::model::ObjectId;
+
+/// Blobs of one index object; keeps objects well below the format's limits.
+const OBJECT_BLOBS: usize = 250_000;
+/// Objects above this many stored bytes are left alone: merging them again and again would cost more
+/// than the requests that it saves.
+const SMALL: u64 = 1 << 20;
+/// So many small objects are merged. A new machine reads each with one request.
+const MANY: usize = 32;
+
+/// Writes index objects for packs that are durable; the first one says what they replace. Returns the
+/// new objects.
+pub(super) fn write_index(
+    repository: &Repository,
+    packs: &[PackInfo],
+    replaces: &[ObjectId],
+) -> Result<Vec<ObjectInfo>, RepoError> {
+    let mut written = Vec::new();
+    let mut group: Vec<PackInfo> = Vec::new();
+    let mut blobs = 0;
+    let mut flush = |group: &mut Vec<PackInfo>, last: bool| {
+        // Said by the last object: until it is there, those that it replaces are still needed.
+        let replaces = if last { replaces.to_vec() } else { Vec::new() };
+        let object = index_v1::Index { packs: std::mem::take(group), replaces };
+        let record = index_v1::encode(&object).map_err(RepoError::object("index object"))?;
+        let (id, name, bytes) =
+            repository.write_record(ObjectKind::Index, &record, |id| plain_name(Folder::Index, id))?;
+        written.push(ObjectInfo { name, time: None, id, size: bytes.len() as u64 });
+        Ok::<_, RepoError>(())
+    };
+    for pack in packs {
+        let more = pack.frames.iter().map(|f| f.blobs.len()).sum::<usize>();
+        if blobs + more > OBJECT_BLOBS && !group.is_empty() {
+            flush(&mut group, false)?;
+            blobs = 0;
+        }
+        blobs += more;
+        group.push(pack.clone());
+    }
+    if !group.is_empty() {
+        flush(&mut group, true)?;
+    }
+    Ok(written)
+}
+
+impl Repository {
+    /// Merges small index objects when there are many of them: `there` are all that count. Returns what
+    /// there is afterwards. Those that are replaced are removed where that is allowed; where it is not
+    /// they are passed over by who reads.
+    ///
+    /// Packs that are condemned stay listed: they may be pardoned, and who deletes them puts the index
+    /// right.
+    pub fn merge_index(&self, there: Vec<ObjectInfo>) -> Result<Vec<ObjectInfo>, RepoError> {
+        let (small, mut rest): (Vec<_>, Vec<_>) = there.into_iter().partition(|o| o.size <= SMALL);
+        if small.len() < MANY {
+            rest.extend(small);
+            return Ok(rest);
+        }
+        let (mut packs, mut known) = (Vec::new(), BTreeSet::new());
+        for object in &small {
+            let record = self.read_record(ObjectKind::Index, &object.name, &object.id)?;
+            let decoded = index_v1::decode(&record).map_err(RepoError::object(&object.name))?;
+            packs.extend(decoded.packs.into_iter().filter(|pack| known.insert(pack.id)));
+        }
+        let replaced: Vec<_> = small.iter().map(|object| object.id).collect();
+        let merged = write_index(self, &packs, &replaced)?;
+        if merged.is_empty() {
+            rest.extend(small);
+            return Ok(rest);
+        }
+        for object in &small {
+            self.forget_index_object(object);
+        }
+        rest.extend(merged);
+        Ok(rest)
+    }
+
+    /// Without permission to delete it stays, and does no harm.
+    fn forget_index_object(&self, object: &ObjectInfo) {
+        if self.remote().delete(&object.name).is_ok() {
+            self.cache().forget_copy(&object.name);
+        }
+    }
+}
+
+impl LoadedIndex {
+    /// The index objects that count after `new` ones were written.
+    #[must_use]
+    pub fn objects_with(&self, new: &[ObjectInfo]) -> Vec<ObjectInfo> {
+        self.objects.iter().chain(new).cloned().collect()
+    }
+}
