@@ -262,7 +262,7 @@ fn a_kill_leaves_no_rclone(kind: Kind, version: Version) {
 fn rclone_is_killed(kind: Kind, version: Version) {
     let scene = scene(kind, version);
     scene.proxy.script(hold_packs(1));
-    let mut child = Running::backup(&scene.place);
+    let child = Running::backup(&scene.place);
     until("a pack on its way", || scene.proxy.held() > 0);
     scene.proxy.script(|_| Action::Pass);
     kill_transports(&scene.service.mark());
