@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -11,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::proxy::{Action, Proxy, Request};
 use crate::servers::{BOTH, Kind, Service, Version, kill_transports, transports};
 use crate::support::{
-    PASSPHRASE, Picture, Place, database, ended, insert, noise, picture, prose, put, same, until,
+    PASSPHRASE, Picture, Place, Run, database, ended, insert, noise, picture, prose, put, same, until,
 };
 
 /// A place whose repository is on the service, at a port of its own or of a proxy.
@@ -196,16 +197,44 @@ impl Scene {
     }
 }
 
+/// A program at work, which a test that fails takes with it.
+struct Running(Option<Child>);
+
+impl Running {
+    fn backup(place: &Place) -> Self {
+        Self(Some(place.start(&["--json", "backup", "tree"])))
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().unwrap()
+    }
+
+    #[track_caller]
+    fn ended(mut self) -> Run {
+        ended(self.0.take().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 fn signals_end_it(kind: Kind, version: Version) {
     for signal in [Signal::INT, Signal::TERM] {
         let scene = scene(kind, version);
         // One pack arrives, the next never does.
         scene.proxy.script(hold_packs(1));
-        let child = scene.place.start(&["--json", "backup", "tree"]);
+        let mut child = Running::backup(&scene.place);
         until("a pack on its way", || scene.proxy.held() > 0);
         let begun = Instant::now();
-        kill_process(Pid::from_child(&child), signal).unwrap();
-        let run = ended(child).exits(130);
+        kill_process(Pid::from_child(child.child()), signal).unwrap();
+        until("the end of the program", || child.child().try_wait().unwrap().is_some());
+        let run = child.ended().exits(130);
         let took = begun.elapsed();
         assert!(took < Duration::from_secs(10), "{signal:?} took {took:?}");
         assert_eq!((run.text(), &run.error()["class"]), ("", &"interrupted".into()));
@@ -219,11 +248,11 @@ fn signals_end_it(kind: Kind, version: Version) {
 fn a_kill_leaves_no_rclone(kind: Kind, version: Version) {
     let scene = scene(kind, version);
     scene.proxy.script(hold_packs(1));
-    let mut child = scene.place.start(&["--json", "backup", "tree"]);
+    let mut child = Running::backup(&scene.place);
     until("a pack on its way", || scene.proxy.held() > 0);
     assert!(!transports(&scene.service.mark()).is_empty());
-    child.kill().unwrap();
-    assert_eq!(ended(child).code, None);
+    child.child().kill().unwrap();
+    assert_eq!(child.ended().code, None);
     no_transport_is_left(&scene.service);
     scene.proxy.script(|_| Action::Pass);
     scene.proxy.release();
@@ -233,11 +262,11 @@ fn a_kill_leaves_no_rclone(kind: Kind, version: Version) {
 fn rclone_is_killed(kind: Kind, version: Version) {
     let scene = scene(kind, version);
     scene.proxy.script(hold_packs(1));
-    let child = scene.place.start(&["--json", "backup", "tree"]);
+    let child = Running::backup(&scene.place);
     until("a pack on its way", || scene.proxy.held() > 0);
     scene.proxy.script(|_| Action::Pass);
     kill_transports(&scene.service.mark());
-    let summary = ended(child).exits(0).summary();
+    let summary = child.ended().exits(0).summary();
     scene.proxy.release();
     scene.direct.is_sound();
     let restored = scene.place.restored(summary["snapshot"].as_str().unwrap());
@@ -249,16 +278,16 @@ fn rclone_is_killed(kind: Kind, version: Version) {
 fn the_server_is_killed(kind: Kind, version: Version) {
     let mut scene = scene(kind, version);
     scene.proxy.script(hold_packs(1));
-    let mut child = scene.place.start(&["--json", "backup", "tree"]);
+    let mut child = Running::backup(&scene.place);
     until("a pack on its way", || scene.proxy.held() > 0);
     scene.service.kill();
     scene.proxy.script(|_| Action::Pass);
     let before = scene.proxy.count();
     scene.proxy.release();
     // It is tried in vain.
-    until("another try", || scene.proxy.count() >= before + 2 || child.try_wait().unwrap().is_some());
+    until("another try", || scene.proxy.count() >= before + 2 || child.child().try_wait().unwrap().is_some());
     scene.service.restart();
-    let summary = ended(child).exits(0).summary();
+    let summary = child.ended().exits(0).summary();
     scene.direct.is_sound();
     let restored = scene.place.restored(summary["snapshot"].as_str().unwrap());
     same(&restored, &picture(&scene.place.path("tree")), "after the server was killed");

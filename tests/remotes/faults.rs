@@ -2,6 +2,7 @@
 //! an error in bounded time, and nothing half-done is taken for good.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ const LEN: usize = 300_000;
 /// The object is there before anything goes wrong.
 const OLD: &str = "packs/ol/old";
 const NEW: &str = "packs/ne/new";
+
+type Ask = (&'static str, fn(&Rclone) -> Result<(), RemoteError>);
 
 /// A service that is reached through a proxy, and directly.
 struct Scene {
@@ -35,20 +38,35 @@ impl Scene {
         let direct = service.remote(Version::New);
         direct.put(OLD, &old()).unwrap();
         let remote = Arc::new(service.remote_at(version, proxy.port(), settings));
-        // So that rclone runs, and asks nothing more of its own.
-        remote.size(OLD).unwrap();
+        // So that rclone runs, and asks nothing more of its own. It would remember the size of one that is
+        // there.
+        assert!(remote.size("keys/none").unwrap_err().is_not_found());
         Self { service, proxy, direct, remote }
     }
 
     /// Every request works, and says what is true.
     #[track_caller]
     fn works(&self) {
-        assert_eq!(self.remote.get(OLD, LEN as u64).unwrap(), old());
-        assert_eq!(self.remote.get_range(OLD, 1000, 100_000).unwrap(), old()[1000..101_000]);
-        assert_eq!(self.remote.size(OLD).unwrap(), LEN as u64);
-        self.remote.put(NEW, &new()).unwrap();
+        self.works_when(|| |_: &Request| Action::Pass);
+    }
+
+    /// The same, with a new script for each of them.
+    #[track_caller]
+    fn works_when<S: Fn(&Request) -> Action + Send + Sync + 'static>(&self, script: impl Fn() -> S) {
+        let begin = || self.proxy.script(script());
+        begin();
+        assert_eq!(self.timed(|remote| remote.get(OLD, LEN as u64)).unwrap(), old());
+        begin();
+        let range = self.timed(|remote| remote.get_range(OLD, 1000, 100_000));
+        assert_eq!(range.unwrap(), old()[1000..101_000]);
+        begin();
+        assert_eq!(self.timed(|remote| remote.size(OLD)).unwrap(), LEN as u64);
+        begin();
+        self.timed(|remote| remote.put(NEW, &new())).unwrap();
         self.holds_new();
-        let mut names: Vec<_> = self.remote.list("packs").unwrap().into_iter().map(|l| l.name).collect();
+        begin();
+        let listed = self.timed(|remote| remote.list("packs")).unwrap();
+        let mut names: Vec<_> = listed.into_iter().map(|l| l.name).collect();
         names.sort();
         assert_eq!(names, [NEW, OLD]);
     }
@@ -62,13 +80,18 @@ impl Scene {
     /// Every request fails, in time, for a reason that does not say that objects are missing.
     #[track_caller]
     fn fails(&self, faults: &[Fault]) {
-        let results = [
-            ("get", self.timed(|remote| remote.get(OLD, LEN as u64).map(drop))),
-            ("range", self.timed(|remote| remote.get_range(OLD, 1000, 100_000).map(drop))),
-            ("put", self.timed(|remote| remote.put(NEW, &new()))),
-            ("list", self.timed(|remote| remote.list("packs").map(drop))),
-            ("size", self.timed(|remote| remote.size(OLD).map(drop))),
+        let asks: [Ask; 5] = [
+            ("get", |remote| remote.get(OLD, LEN as u64).map(drop)),
+            ("range", |remote| remote.get_range(OLD, 1000, 100_000).map(drop)),
+            ("put", |remote| remote.put(NEW, &new())),
+            ("list", |remote| remote.list("packs").map(drop)),
+            ("size", |remote| remote.size(OLD).map(drop)),
         ];
+        // At once: each takes its time.
+        let results = thread::scope(|scope| {
+            asks.map(|(what, ask)| (what, scope.spawn(move || self.timed(ask))))
+                .map(|(what, asked)| (what, asked.join().unwrap()))
+        });
         for (what, result) in results {
             match result {
                 Err(RemoteError::Service { ref message, fault, .. }) => {
@@ -103,9 +126,30 @@ fn impatient() -> Settings {
     Settings { idle_timeout: Duration::from_secs(2), deadline: Duration::from_secs(4), ..quick() }
 }
 
-/// The first `times` requests for each thing, and then no more.
-fn at_first(times: usize, action: Action) -> impl Fn(&Request) -> Action {
-    move |request| if request.earlier < times { action.clone() } else { Action::Pass }
+/// So it is with the first `times` requests that `which` is true of, and then no more.
+fn at_first(
+    times: usize,
+    which: fn(&Request) -> bool,
+    action: &Action,
+) -> impl Fn(&Request) -> Action + use<> {
+    let (left, action) = (AtomicUsize::new(times), action.clone());
+    move |request| {
+        let take = |left: usize| left.checked_sub(1);
+        let now = which(request) && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+        if now { action.clone() } else { Action::Pass }
+    }
+}
+
+fn any(_: &Request) -> bool {
+    true
+}
+
+fn upload(request: &Request) -> bool {
+    request.method == "PUT"
+}
+
+fn download(request: &Request) -> bool {
+    request.method == "GET"
 }
 
 const INTERNAL: Action = Action::Answer(500, "", "");
@@ -114,20 +158,18 @@ const TOO_MANY: Action = Action::Answer(429, "Retry-After: 1\r\n", "");
 const ENDED: &[Fault] = &[Fault::Deadline, Fault::Transient];
 
 fn errors_pass(kind: Kind, version: Version) {
-    for answer in [INTERNAL, UNAVAILABLE, TOO_MANY] {
-        let scene = Scene::new(kind, version, quick());
-        scene.proxy.script(at_first(2, answer));
-        scene.works();
+    let scene = Scene::new(kind, version, quick());
+    for (times, answer) in [(1, INTERNAL), (2, UNAVAILABLE), (1, TOO_MANY)] {
+        scene.works_when(|| at_first(times, any, &answer));
+        scene.remote.delete(NEW).unwrap();
     }
 }
 
 fn resets_and_delays_pass(kind: Kind, version: Version) {
     let scene = Scene::new(kind, version, quick());
-    scene.proxy.script(|request| match request.earlier {
-        0 => Action::Reset,
-        _ => Action::Delay(Duration::from_millis(200)),
-    });
-    scene.works();
+    scene.works_when(|| at_first(1, any, &Action::Reset));
+    scene.remote.delete(NEW).unwrap();
+    scene.works_when(|| |_: &Request| Action::Delay(Duration::from_millis(200)));
 }
 
 /// For ever: an error, in time.
@@ -144,11 +186,7 @@ fn errors_that_stay(kind: Kind, version: Version) {
 
 fn uploads_cut_short(kind: Kind, version: Version) {
     let scene = Scene::new(kind, version, quick());
-    scene.proxy.script(|request| match (request.method.as_str(), request.earlier) {
-        ("PUT", 0 | 1) => Action::CutUp,
-        _ => Action::Pass,
-    });
-    scene.works();
+    scene.works_when(|| at_first(2, upload, &Action::CutUp));
 
     let scene = Scene::new(kind, version, impatient());
     scene.proxy.script(|request| if request.method == "PUT" { Action::CutUp } else { Action::Pass });
@@ -161,8 +199,7 @@ fn uploads_cut_short(kind: Kind, version: Version) {
 
 fn downloads_cut_short(kind: Kind, version: Version) {
     let scene = Scene::new(kind, version, quick());
-    scene.proxy.script(at_first(1, Action::CutDown));
-    scene.works();
+    scene.works_when(|| at_first(1, download, &Action::CutDown));
 
     let scene = Scene::new(kind, version, impatient());
     scene.proxy.script(|request| if request.method == "GET" { Action::CutDown } else { Action::Pass });
@@ -175,18 +212,10 @@ fn downloads_cut_short(kind: Kind, version: Version) {
 fn hangs_end(kind: Kind, version: Version) {
     let scene = Scene::new(kind, version, Settings { deadline: Duration::from_secs(60), ..impatient() });
     for action in [Action::Hold, Action::HangDown] {
-        let body = action == Action::HangDown;
-        let hung = move |request: &Request| request.method == "GET" && request.path.contains("old");
         let before = scene.proxy.count();
-        let scripted = action.clone();
-        // The first of them only; the others pass.
-        let first = std::sync::atomic::AtomicBool::new(true);
-        scene.proxy.script(move |request| {
-            let hang = hung(request) && first.swap(false, std::sync::atomic::Ordering::Relaxed);
-            if hang { scripted.clone() } else { Action::Pass }
-        });
+        scene.proxy.script(at_first(1, download, &action));
         let bytes = scene.timed(|remote| remote.get(OLD, LEN as u64)).unwrap();
-        assert_eq!(bytes, old(), "{body}");
+        assert_eq!(bytes, old(), "{action:?}");
         assert!(scene.proxy.count() > before + 1, "nothing hung");
     }
 }
@@ -201,19 +230,15 @@ fn hangs_that_stay(kind: Kind, version: Version) {
 fn rclone_dies(kind: Kind, version: Version) {
     let scene = Scene::new(kind, version, quick());
     let mark = scene.service.mark();
-    for (method, object) in [("PUT", "new"), ("GET", "old")] {
-        let first = std::sync::atomic::AtomicBool::new(true);
-        scene.proxy.script(move |request| {
-            let it = request.method == method && request.path.contains(object);
-            let hold = it && first.swap(false, std::sync::atomic::Ordering::Relaxed);
-            if hold { Action::Hold } else { Action::Pass }
-        });
+    for method in ["PUT", "GET"] {
+        scene.proxy.script(at_first(1, if method == "PUT" { upload } else { download }, &Action::Hold));
+        let held = scene.proxy.held();
         let remote = Arc::clone(&scene.remote);
         let request = thread::spawn(move || match method {
             "PUT" => remote.put(NEW, &new()),
             _ => remote.get(OLD, LEN as u64).map(|bytes| assert_eq!(bytes, old())),
         });
-        until("the request", || scene.proxy.held() == 1 || request.is_finished());
+        until("the request", || scene.proxy.held() > held || request.is_finished());
         assert!(!request.is_finished(), "{:?}", request.join());
         kill_transports(&mark);
         // Done by another rclone, which is what a person would expect.

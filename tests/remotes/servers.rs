@@ -24,8 +24,8 @@ const SECRET: &str = "secretsecret";
 const BUCKET: &str = "bucket";
 /// What the services hold lies below this.
 const PREFIX: &str = "some/prefix";
-/// In the environment of every rclone that works for a test, with the test's own place as value.
-const MARK: &str = "EXUVIA_TEST_MARK";
+/// In the environment of every rclone that works for a test, with a file in the place of that test as value.
+const MARK: &str = "RCLONE_CONFIG";
 
 /// Which rclone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,11 +175,7 @@ impl Service {
             }
         };
         let log = File::create(self.dir.path().join("log")).unwrap();
-        command
-            .env("RCLONE_CONFIG", self.dir.path().join("none.conf"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log);
+        command.env(MARK, self.config()).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let mut child = command.spawn().unwrap();
         let begun = Instant::now();
         loop {
@@ -269,15 +265,17 @@ impl Service {
 
     /// Tells the processes that work for this service's test from all others.
     pub(crate) fn mark(&self) -> String {
-        format!("{MARK}={}", self.dir.path().display())
+        format!("{MARK}={}", self.config())
+    }
+
+    /// A configuration of rclone's that does not exist, instead of the one of whoever runs the tests.
+    fn config(&self) -> String {
+        self.dir.path().join("none.conf").display().to_string()
     }
 
     /// rclone's environment, for a server at `port`: its own or that of a proxy before it.
     pub(crate) fn env(&self, version: Version, port: u16) -> Vec<(String, String)> {
-        let mut env = vec![
-            (MARK.to_owned(), self.dir.path().display().to_string()),
-            ("RCLONE_CONFIG".to_owned(), self.dir.path().join("none.conf").display().to_string()),
-        ];
+        let mut env = vec![(MARK.to_owned(), self.config())];
         let mut set = |name: &str, value: &str| env.push((format!("RCLONE_{name}"), value.to_owned()));
         let url = format!("http://127.0.0.1:{port}");
         let kind = match self.kind {
