@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
@@ -255,8 +256,10 @@ impl Attempt<'_> {
                 Some(baseline) => PreviousSource::Cache(Box::new(baseline)),
                 None => manifest(blobs.as_ref()),
             };
+            let ended = Arc::new(AtomicBool::new(false));
             let walk = Walk {
                 context,
+                ended: Arc::clone(&ended),
                 previous: Previous::new(previous),
                 describer: Describer::new(),
                 rescan: self.request.rescan,
@@ -271,8 +274,10 @@ impl Attempt<'_> {
             };
             scope.spawn(move || walk.run(&mut tree));
             let result = sequencer.batches(&walked);
-            // The walk and the readers end when nobody takes what they send.
-            drop(walked);
+            ended.store(true, Ordering::Relaxed);
+            // Batches that nobody takes hold the ends of channels into which readers write: while they are
+            // in the queue the readers wait, and the walk for them.
+            walked.iter().for_each(drop);
             result
         })
     }

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Sender, bounded};
 
@@ -65,6 +66,8 @@ pub(super) fn link_group(stat: &Stat, root_dev: u64) -> u64 {
 
 pub(super) struct Walk<'a> {
     pub(super) context: &'a Context,
+    /// Nobody needs the rest.
+    pub(super) ended: Arc<AtomicBool>,
     pub(super) previous: Previous<'a>,
     pub(super) describer: Describer,
     pub(super) rescan: bool,
@@ -90,7 +93,7 @@ impl Walk<'_> {
 
     fn walk(&mut self, gather: &mut dyn Gather) -> Result<(), Stop> {
         while let Some(found) = gather.next() {
-            if self.context.monitor.cancelled() {
+            if self.context.monitor.cancelled() || self.ended.load(Ordering::Relaxed) {
                 return Err(Stop);
             }
             match found {
