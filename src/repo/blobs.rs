@@ -128,18 +128,18 @@ impl<'a> BlobReader<'a> {
         let (summary, from) = self.frame_info(pack, first)?;
         let (_, to) = self.range(pack, last)?;
         let name = pack_name(&summary.id);
-        let known = self.keys.known(&summary.id);
-        // The header, when it is not known yet and so near that reading up to it is cheaper than asking
-        // for it alone.
-        let start = if known.is_none() && from.offset <= NEAR { 0 } else { from.offset };
-        let key = match known {
-            None if start > 0 => Some(self.keys.get(self.repository, &summary.id)?),
-            known => known,
-        };
+        // With the header, when it is not known yet and so near that reading up to it is cheaper than
+        // asking for it alone.
+        let start =
+            if from.offset <= NEAR && self.keys.known(&summary.id).is_none() { 0 } else { from.offset };
         let bytes = self.repository.remote().get_range(&name, start, to.saturating_sub(start))?;
-        let key = match key {
+        // Only now: another thread may have read the header meanwhile.
+        let key = match self.keys.known(&summary.id) {
             Some(key) => key,
-            None => self.keys.open(self.repository, &summary.id, bytes.get(..HEADER).unwrap_or_default())?,
+            None if start == 0 => {
+                self.keys.open(self.repository, &summary.id, bytes.get(..HEADER).unwrap_or_default())?
+            }
+            None => self.keys.get(self.repository, &summary.id)?,
         };
         Ok(FrameRun { reader: self, pack, name, key, start, bytes })
     }
