@@ -48,7 +48,7 @@ pub const KNOWN_FAULTS: &[KnownFault] = &[
         from: v(64, 0),
         fixed: v(65, 2),
         backend: Some("azureblob"),
-        what: "blocks of larger objects may be stored twice or not at all",
+        what: "larger objects may be stored with a block twice",
         source: "rclone issue 7590",
         corrupts: true,
     },

@@ -266,6 +266,7 @@ impl Server {
         let patience = Patience { cancelled, idle };
         let ended = || Broken::Lost { reason: "the connection has ended".into(), only_this: false };
         let connection = self.connection.as_ref().ok_or_else(ended);
+        let upload = request.method() == Method::POST;
         match connection.and_then(|c| c.exchange(request, body, max, &patience)) {
             Ok(reply) => {
                 self.greet(&reply)?;
@@ -273,17 +274,28 @@ impl Server {
             }
             Err(Broken::Interrupted) => Err(interrupted().into()),
             Err(Broken::Idle { all }) => {
-                if all {
-                    self.usable.store(false, Ordering::Release);
-                    self.running().kill();
+                if all || upload {
+                    self.abandon();
                 }
                 let message = format!("no progress for {} s", idle.as_secs());
                 Err(self.failure(message, Fault::Transient).into())
             }
             Err(Broken::Lost { reason, only_this }) => {
-                Err(self.lost(name, mark, &reason, only_this, cancelled))
+                let problem = self.lost(name, mark, &reason, only_this, cancelled);
+                if upload {
+                    self.abandon();
+                }
+                Err(problem)
             }
         }
+    }
+
+    /// Ends the process, so that nothing goes on in it behind our back. After an upload that broke off
+    /// rclone may still clean up what it takes for a torn object, and by then that is the one of the next
+    /// try (restic's issue 3834).
+    fn abandon(&self) {
+        self.usable.store(false, Ordering::Release);
+        self.running().kill();
     }
 
     /// The first answer tells rclone's version.

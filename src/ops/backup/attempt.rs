@@ -328,12 +328,13 @@ impl Attempt<'_> {
         self.catalog.entries().iter().map(|entry| entry.name.clone()).collect()
     }
 
-    /// Lets the next run find what is published now, should this one end here.
+    /// Lets the next run find what is published now, should this one end here: it lists the index anew.
     fn note_published(&self, relied: &Relied<'_>, published: &Published) {
+        if published.index.is_empty() {
+            return;
+        }
         let cache = self.repository.cache();
-        let Some(loaded) = relied.index.loaded().filter(|_| !published.index.is_empty()) else { return };
-        let index = Some(loaded.objects_with(&published.index));
-        let seen = Seen { snapshots: self.known_snapshots(), gc: relied.gc.clone(), index };
+        let seen = Seen { snapshots: self.known_snapshots(), gc: relied.gc.clone(), index: None };
         // Where it cannot be noted, the notes of single packs stay.
         if cache.note_seen(&seen).is_ok() {
             published.listed.iter().for_each(|pack| cache.forget_pending(pack));

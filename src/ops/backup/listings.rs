@@ -18,13 +18,13 @@ pub(super) struct Listings {
 
 impl Listings {
     /// What the last backup of this client left. `None` when other clients have published since: their
-    /// packs should be known, so that nothing is stored twice. `None` too without any snapshot: nothing
-    /// shows then that this is still what was seen.
+    /// packs should be known, so that nothing is stored twice. `None` too when snapshots are gone: they may
+    /// have been forgotten, but an older state of the repository may also have been put back, and what was
+    /// stored since with it. And without any snapshot nothing shows that this is what was seen.
     pub(super) fn remembered(repository: &Repository, catalog: &Catalog) -> Option<Self> {
         let seen = repository.cache().seen()?;
-        if catalog.entries().is_empty()
-            || !catalog.entries().iter().all(|entry| seen.snapshots.contains(&entry.name))
-        {
+        let there = catalog.entries().iter().map(|entry| &entry.name).collect::<BTreeSet<_>>();
+        if there.is_empty() || there != seen.snapshots.iter().collect() {
             return None;
         }
         let condemned = repository.condemned(&seen.gc).ok()?;

@@ -247,6 +247,22 @@ fn a_repository_that_was_exchanged_is_noticed() {
 }
 
 #[test]
+fn an_older_state_that_was_put_back_is_not_taken_for_the_newer() {
+    let world = World::new();
+    world.backup("a");
+    let all = || ["snapshots", "index", "packs"].map(|f| world.remote.list(f).unwrap()).concat();
+    let older: Vec<_> = all().into_iter().map(|object| object.name).collect();
+    world.write("new", 7_000);
+    world.backup("a");
+    all().iter().filter(|o| !older.contains(&o.name)).for_each(|o| world.remote.delete(&o.name).unwrap());
+    // The same content under another name: only what was undone has it.
+    std::fs::rename(world.source().join("new"), world.source().join("renamed")).unwrap();
+    let (outcome, _) = world.backup("a");
+    assert!(outcome.snapshot.stats.bytes_added_raw > 30_000, "{:?}", outcome.snapshot.stats);
+    world.restore("restored");
+}
+
+#[test]
 fn a_first_restore_reads_neighbouring_frames_at_once() {
     let world = World::new();
     world.backup("a");
