@@ -125,6 +125,13 @@ pub fn open(bytes: &[u8], repository: RepositoryId, passphrase: &Passphrase) -> 
     Ok(Bundle { master, created: wire.created, label: wire.label.0 })
 }
 
+/// The cost of opening a key object, log2 of scrypt's N, as far as its header tells.
+#[must_use]
+pub fn cost(bytes: &[u8]) -> Option<u8> {
+    // After the magic, the version and the kind of derivation.
+    bytes.get(MAGIC.len() + 2).copied()
+}
+
 fn bound(head: &[u8], repository: RepositoryId) -> Vec<u8> {
     [head, &repository.0].concat()
 }

@@ -110,11 +110,16 @@ pub(super) fn open(
     {
         return Ok(keyring);
     }
-    let Found { key, bundle, .. } = find_among(remote, names, repository, passphrase)?;
-    let seal =
-        || key_v1::seal(&bundle, repository, passphrase, ScryptParams::CACHED, &Randomness::generate()?);
-    if let Some(bytes) = cache.keeps_key().then(seal).and_then(Result::ok) {
-        cache.keep_key(&key, &bytes);
+    let Found { key, bundle, objects } = find_among(remote, names, repository, passphrase)?;
+    if cache.keeps_key() {
+        let object = objects.into_iter().find(|(id, _)| *id == key).map(|(_, bytes)| bytes);
+        // One that costs little as it is, is kept as it is.
+        let cheap =
+            object.filter(|bytes| key_v1::cost(bytes).is_some_and(|n| n <= ScryptParams::CACHED.log_n));
+        let seal = |params| key_v1::seal(&bundle, repository, passphrase, params, &Randomness::generate()?);
+        if let Some(copy) = cheap.or_else(|| seal(ScryptParams::CACHED).ok()) {
+            cache.keep_key(&key, &copy);
+        }
     }
     Ok(Keyring::new(&bundle.master))
 }
