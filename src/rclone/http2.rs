@@ -176,6 +176,10 @@ struct Pulse<'a> {
 
 impl Pulse<'_> {
     async fn wait<T>(&self, future: impl Future<Output = T>) -> Result<T, Broken> {
+        // Asked each time: where bytes trickle, no wait is long enough to be interrupted.
+        if (self.patience.cancelled)() {
+            return Err(Broken::Interrupted);
+        }
         let mut future = pin!(future);
         let limit = (self.patience.idle + self.grace).as_millis() / TICK.as_millis();
         let before = self.progress.load(Ordering::Relaxed);
@@ -199,9 +203,6 @@ async fn exchange(
     max: u64,
     mut pulse: Pulse<'_>,
 ) -> Result<Reply, Broken> {
-    if (pulse.patience.cancelled)() {
-        return Err(Broken::Interrupted);
-    }
     let mut sender = pulse.wait(sender.ready()).await??;
     let (answer, stream) = sender.send_request(request, body.is_empty())?;
     if !body.is_empty() {

@@ -197,3 +197,21 @@ fn names_are_escaped_and_checked() {
         assert!(path_of(name).is_err(), "{name:?}");
     }
 }
+
+/// Bytes that trickle are progress all the time; a request must notice all the same that nobody wants it.
+#[test]
+fn a_slow_upload_is_stopped_in_the_middle() {
+    let body = vec![7; 8 << 20];
+    for program in programs() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut target = target(&program, dir.path().to_str().unwrap(), &[]);
+        target.settings.bwlimit = Some("4M".into());
+        let server = Server::start(&target, &environment()).unwrap();
+        let asked = std::sync::atomic::AtomicU32::new(0);
+        let cancelled = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 12;
+        match server.ask("index/a", Ask::Post { body: &body }, &cancelled) {
+            Err(Problem::Failed(failure)) => assert_eq!(failure.fault, Fault::Interrupted),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -91,7 +91,13 @@ pub enum Error {
     Condemned,
     /// The repository failed.
     #[error(transparent)]
-    Repo(#[from] RepoError),
+    Repo(RepoError),
+}
+
+impl From<RepoError> for Error {
+    fn from(error: RepoError) -> Self {
+        if error.class() == ErrorClass::Interrupted { Self::Interrupted } else { Self::Repo(error) }
+    }
 }
 
 impl Classify for Error {

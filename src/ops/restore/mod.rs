@@ -77,7 +77,13 @@ pub enum Error {
     Interrupted,
     /// The repository failed.
     #[error(transparent)]
-    Repo(#[from] RepoError),
+    Repo(RepoError),
+}
+
+impl From<RepoError> for Error {
+    fn from(error: RepoError) -> Self {
+        if error.class() == ErrorClass::Interrupted { Self::Interrupted } else { Self::Repo(error) }
+    }
 }
 
 impl Classify for Error {
