@@ -187,8 +187,7 @@ impl Doctor<'_> {
         let Some(passphrase) = &self.request.passphrase else {
             return self.say("passphrase", Severity::Note, "none is configured, so none was tried");
         };
-        // The passphrase itself is tried, not what is kept of it.
-        let caches = CachePlace { dir: &self.request.cache_dir, keeps_key: false };
+        let caches = CachePlace { dir: &self.request.cache_dir, keeps_key: self.request.key_cache };
         let opened = Repository::open(Arc::clone(remote), passphrase, caches);
         let repository = match opened {
             Ok(repository) => repository,

@@ -116,6 +116,8 @@ pub struct DoctorRequest {
     pub passphrase: Option<Passphrase>,
     /// The user's cache directory for this program.
     pub cache_dir: PathBuf,
+    /// Whether the repository's key may be kept there, wrapped in the passphrase.
+    pub key_cache: bool,
     /// Run the suite that every remote must pass, in a folder of its own.
     pub remote_test: bool,
     /// Listens.

@@ -165,6 +165,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
         location: place.location.clone(),
         passphrase: obtained.map(|o| o.passphrase),
         cache_dir: settings::cache_dir(ctx)?.0,
+        key_cache: settings::key_cache(ctx)?.0,
         remote_test: args.remote_test,
         monitor: Arc::<Screen>::clone(&screen),
         clock: Arc::new(SystemClock::new()),
