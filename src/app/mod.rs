@@ -24,4 +24,4 @@ pub use crate::ops::check::{Outcome as CheckOutcome, Problem, ReadData};
 pub use crate::ops::restore::Outcome as RestoreOutcome;
 pub use crate::rclone::{Secret, Settings as RcloneSettings, Target};
 pub use crate::remote::{Fault, RequestCounts};
-pub use crate::repo::KeyInfo;
+pub use crate::repo::{Compression, KeyInfo};

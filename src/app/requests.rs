@@ -9,7 +9,7 @@ use crate::crypto::{Passphrase, ScryptParams};
 use crate::model::{ObjectId, Reason, RepoPath, Snapshot};
 use crate::ops::backup::Selection;
 use crate::ops::check::ReadData;
-use crate::repo::CachePlace;
+use crate::repo::{CachePlace, Compression};
 use crate::report::Monitor;
 
 /// What every use case needs.
@@ -65,8 +65,8 @@ pub struct BackupRequest {
     pub skip_if_unchanged: bool,
     /// Check every captured database, whenever it was last checked.
     pub verify: bool,
-    /// zstd's level.
-    pub level: i32,
+    /// How hard to compress.
+    pub compression: Compression,
 }
 
 /// Lists entries of a snapshot.

@@ -105,7 +105,8 @@ pub fn backup(session: &Session, request: &BackupRequest) -> Result<BackupOutcom
     let (handle, counting) = counted(session);
     let (repository, catalog) = Repository::open_for_backup(handle, &session.passphrase, session.caches())?;
     let uploads = repository.remote().parallel_requests().min(UPLOADS);
-    let packer = PackerOptions { level: request.level, uploads, ..PackerOptions::new(session.threads) };
+    let packer =
+        PackerOptions { compression: request.compression, uploads, ..PackerOptions::new(session.threads) };
     let request = ops_backup::Request {
         root: request.root.clone(),
         paths: request.paths.clone(),

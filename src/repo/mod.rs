@@ -3,6 +3,7 @@
 mod blobs;
 mod cache;
 mod catalog;
+mod compression;
 mod copies;
 mod error;
 mod index;
@@ -18,6 +19,7 @@ mod shared_index;
 pub use blobs::{BlobReader, ObjectKeys};
 pub use cache::{Baseline, BaselineWriter, Cache, CachePlace, FileMark, PageTable};
 pub use catalog::{Catalog, CatalogEntry};
+pub use compression::Compression;
 pub use error::RepoError;
 pub use index::{BlobPlace, FramePlaceInfo, IdSet, Index, PackSummary};
 pub use keys::KeyInfo;

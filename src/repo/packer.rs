@@ -18,7 +18,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::index::IdSet;
 use super::layout::{ObjectInfo, pack_name};
 use super::merge::write_index;
-use super::{Cache, RepoError, Repository, SharedIndex};
+use super::{Cache, Compression, RepoError, Repository, SharedIndex};
 use crate::crypto::{self, ObjectKey, ObjectKind};
 use crate::format::index_v1::PackInfo;
 use crate::format::pack_v1::{self, BlobInfo, FrameInfo};
@@ -33,8 +33,8 @@ const FRAME_TARGET: usize = 1 << 20;
 /// How to pack.
 #[derive(Debug, Clone, Copy)]
 pub struct PackerOptions {
-    /// zstd's level.
-    pub level: i32,
+    /// How hard to compress.
+    pub compression: Compression,
     /// Compressing threads.
     pub threads: usize,
     /// Packs uploaded at once.
@@ -47,7 +47,7 @@ impl PackerOptions {
     /// For a machine of `threads` cores.
     #[must_use]
     pub fn new(threads: usize) -> Self {
-        Self { level: 1, threads: threads.max(1), uploads: 1, pack_size: 16 << 20 }
+        Self { compression: Compression::default(), threads: threads.max(1), uploads: 1, pack_size: 16 << 20 }
     }
 }
 
@@ -267,7 +267,7 @@ fn start(repository: &Repository, options: PackerOptions, dry_run: bool, fault: 
     for _ in 0..options.threads {
         let (jobs, out, fault) = (frame_jobs.clone(), ready_frames.clone(), Arc::clone(fault));
         handles.push(std::thread::spawn(move || {
-            if let Err(error) = compress(&jobs, &out, options.level) {
+            if let Err(error) = compress(&jobs, &out, options.compression.level()) {
                 set_fault(&fault, error);
             }
         }));
