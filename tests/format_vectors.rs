@@ -462,7 +462,7 @@ fn pack(file: &V) {
                 let place = sealer.place(ObjectKind::Pack, number as u64, false);
                 random.key.seal(place, &mut pack, start).unwrap();
             }
-            pack_v1::finish(&sealer, &random.key, &infos, &mut pack).unwrap();
+            pack.extend(pack_v1::ending(&sealer, &random.key, &infos).unwrap());
             assert_eq!(pack, bytes, "{}", case.at);
         }
     }

@@ -97,7 +97,14 @@ pub fn probe(
 pub fn init(session: &Session, request: &InitRequest) -> Result<RepositoryId, AppError> {
     let remote = session_remote(session);
     let created = session.clock.now();
-    Ok(Repository::init(&remote, &session.passphrase, request.params, created, &request.label)?)
+    Ok(Repository::init(
+        &remote,
+        &session.passphrase,
+        session.caches(),
+        request.params,
+        created,
+        &request.label,
+    )?)
 }
 
 /// Takes a snapshot.

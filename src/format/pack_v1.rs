@@ -115,34 +115,32 @@ pub(super) fn frames_from_wire(frames: Frames, room: u64) -> Result<Vec<FrameInf
     if sum > room { Err(FormatError::Damaged("pack's frames exceed its size")) } else { Ok(frames) }
 }
 
-/// Seals the table of contents and appends it and the trailer to a pack's bytes.
-pub fn finish(
-    sealer: &Sealer,
-    key: &ObjectKey,
-    frames: &[FrameInfo],
-    pack: &mut Vec<u8>,
-) -> Result<(), FormatError> {
+/// What ends a pack after its frames: the sealed table of contents and the trailer.
+pub fn ending(sealer: &Sealer, key: &ObjectKey, frames: &[FrameInfo]) -> Result<Vec<u8>, FormatError> {
     let toc = WireToc {
         frames: List(frames.iter().map(WireFrame::from_info).collect()),
         extensions: List::default(),
     };
-    let start = pack.len();
     let toc = record::encode(&toc)?;
     if toc.len() > limits::TOC {
         return Err(FormatError::TooLarge("pack's table of contents"));
     }
-    pack.extend_from_slice(&sealed_v1::pack_payload(&toc)?);
+    let mut out = sealed_v1::pack_payload(&toc)?;
     let number = u32::try_from(frames.len()).map_err(|_| FormatError::TooLarge("pack"))?;
-    key.seal(sealer.place(ObjectKind::Pack, number.into(), true), pack, start)?;
-    let stored = pack.len() - start;
-    if frames.len() > limits::PACK_FRAMES || stored > limits::TOC {
+    key.seal(sealer.place(ObjectKind::Pack, number.into(), true), &mut out, 0)?;
+    if frames.len() > limits::PACK_FRAMES || out.len() > limits::TOC {
         return Err(FormatError::TooLarge("pack's table of contents"));
     }
-    let stored = u32::try_from(stored).map_err(|_| FormatError::TooLarge("pack's table of contents"))?;
-    pack.extend_from_slice(&stored.to_le_bytes());
-    pack.extend_from_slice(&number.to_le_bytes());
-    pack.extend_from_slice(TRAILER_MAGIC);
-    if pack.len() as u64 > limits::PACK { Err(FormatError::TooLarge("pack")) } else { Ok(()) }
+    let stored = u32::try_from(out.len()).map_err(|_| FormatError::TooLarge("pack's table of contents"))?;
+    out.extend_from_slice(&stored.to_le_bytes());
+    out.extend_from_slice(&number.to_le_bytes());
+    out.extend_from_slice(TRAILER_MAGIC);
+    let sum: u64 = frames.iter().map(|frame| u64::from(frame.stored)).sum();
+    if (HEADER + out.len()) as u64 + sum > limits::PACK {
+        Err(FormatError::TooLarge("pack"))
+    } else {
+        Ok(out)
+    }
 }
 
 /// Where the table of contents of a pack lies.

@@ -312,7 +312,7 @@ proptest! {
         let mut pack = sealer.header(ObjectKind::Pack, &random).unwrap();
         // The table is proved without the frames: only their lengths enter it.
         pack.resize(pack.len() + frames.iter().map(|f| f.stored as usize).sum::<usize>(), 0);
-        pack_v1::finish(&sealer, &random.key, &frames, &mut pack).unwrap();
+        pack.extend(pack_v1::ending(&sealer, &random.key, &frames).unwrap());
         let trailer = pack.len() - TRAILER;
         let place = pack_v1::toc_place(&pack[trailer..], pack.len() as u64).unwrap();
         let table = pack[usize::try_from(place.offset).unwrap()..trailer].to_vec();
@@ -409,7 +409,7 @@ fn damage_to_a_pack_is_noticed() {
             blobs: vec![BlobInfo::new(sealer.keys.blob_id(kind, &raw), length)],
         });
     }
-    pack_v1::finish(&sealer, &random.key, &frames, &mut pack).unwrap();
+    pack.extend(pack_v1::ending(&sealer, &random.key, &frames).unwrap());
     damage_is_noticed(&pack, whole_pack);
 }
 

@@ -59,26 +59,34 @@ impl TempFile {
     }
 
     /// Gives the file its name, replacing what is there. On return it is on stable storage.
-    pub fn persist(self, name: &str, mode: u32) -> io::Result<()> {
-        self.place(name, mode, true)
+    pub fn persist(mut self, name: &str, mode: u32) -> io::Result<()> {
+        self.complete(mode)?;
+        self.dir.rename_at(&self.name, &self.dir, name.as_bytes())?;
+        self.placed = true;
+        self.dir.sync()
     }
 
     /// Gives the file its name unless that exists ([`io::ErrorKind::AlreadyExists`]).
-    pub fn persist_new(self, name: &str, mode: u32) -> io::Result<()> {
-        self.place(name, mode, false)
-    }
-
-    fn place(mut self, name: &str, mode: u32, replace: bool) -> io::Result<()> {
-        // By handle, since the mode given at creation passes through the umask.
-        rustix::fs::fchmod(&self.file, permissions(mode))?;
-        self.file.sync_all()?;
-        if replace {
-            self.dir.rename_at(&self.name, &self.dir, name.as_bytes())?;
-        } else {
-            self.dir.rename_new_at(&self.name, &self.dir, name.as_bytes())?;
-        }
+    pub fn persist_new(mut self, name: &str, mode: u32) -> io::Result<()> {
+        self.complete(mode)?;
+        self.dir.rename_new_at(&self.name, &self.dir, name.as_bytes())?;
         self.placed = true;
         self.dir.sync()
+    }
+
+    /// The same in another directory, which must be on the same file system.
+    pub fn persist_new_in(mut self, dir: &Path, name: &str, mode: u32) -> io::Result<()> {
+        self.complete(mode)?;
+        let dir = Dir::open(dir)?;
+        self.dir.rename_new_at(&self.name, &dir, name.as_bytes())?;
+        self.placed = true;
+        dir.sync()
+    }
+
+    fn complete(&self, mode: u32) -> io::Result<()> {
+        // By handle, since the mode given at creation passes through the umask.
+        rustix::fs::fchmod(&self.file, permissions(mode))?;
+        self.file.sync_all()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Listed, Remote, RemoteError};
+use super::{Listed, Remote, RemoteError, Upload};
 
 /// Requests made so far, by verb.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,15 +22,20 @@ pub struct RequestCounts {
     pub bytes_put: u64,
 }
 
-/// Passes everything on and counts.
-pub struct Counting {
-    inner: Arc<dyn Remote>,
+#[derive(Default)]
+struct Counters {
     put: AtomicU64,
     get: AtomicU64,
     list: AtomicU64,
     delete: AtomicU64,
     stat: AtomicU64,
     bytes_put: AtomicU64,
+}
+
+/// Passes everything on and counts.
+pub struct Counting {
+    inner: Arc<dyn Remote>,
+    counters: Arc<Counters>,
 }
 
 fn add(counter: &AtomicU64, n: u64) {
@@ -41,55 +46,74 @@ impl Counting {
     /// Wraps a remote.
     #[must_use]
     pub fn new(inner: Arc<dyn Remote>) -> Self {
-        let zero = AtomicU64::default;
-        Self {
-            inner,
-            put: zero(),
-            get: zero(),
-            list: zero(),
-            delete: zero(),
-            stat: zero(),
-            bytes_put: zero(),
-        }
+        Self { inner, counters: Arc::default() }
     }
 
     /// What was counted.
     #[must_use]
     pub fn counts(&self) -> RequestCounts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &self.counters;
         RequestCounts {
-            put: read(&self.put),
-            get: read(&self.get),
-            list: read(&self.list),
-            delete: read(&self.delete),
-            stat: read(&self.stat),
-            bytes_put: read(&self.bytes_put),
+            put: read(&counters.put),
+            get: read(&counters.get),
+            list: read(&counters.list),
+            delete: read(&counters.delete),
+            stat: read(&counters.stat),
+            bytes_put: read(&counters.bytes_put),
         }
+    }
+}
+
+struct CountedUpload {
+    inner: Box<dyn Upload>,
+    bytes: u64,
+    counters: Arc<Counters>,
+}
+
+impl Upload for CountedUpload {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), RemoteError> {
+        self.bytes += bytes.len() as u64;
+        self.inner.write(bytes)
+    }
+
+    fn finish(self: Box<Self>, name: &str) -> Result<(), RemoteError> {
+        add(&self.counters.put, 1);
+        self.inner.finish(name)?;
+        add(&self.counters.bytes_put, self.bytes);
+        Ok(())
     }
 }
 
 impl Remote for Counting {
     fn get(&self, name: &str, max: u64) -> Result<Vec<u8>, RemoteError> {
-        add(&self.get, 1);
+        add(&self.counters.get, 1);
         self.inner.get(name, max)
     }
 
     fn get_range(&self, name: &str, offset: u64, len: u64) -> Result<Vec<u8>, RemoteError> {
-        add(&self.get, 1);
+        add(&self.counters.get, 1);
         self.inner.get_range(name, offset, len)
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {
-        add(&self.put, 1);
+        add(&self.counters.put, 1);
         self.inner.put(name, bytes)?;
-        add(&self.bytes_put, bytes.len() as u64);
+        add(&self.counters.bytes_put, bytes.len() as u64);
         Ok(())
     }
 
+    fn begin(&self, folder: &str) -> Result<Option<Box<dyn Upload>>, RemoteError> {
+        let counted = |inner| -> Box<dyn Upload> {
+            Box::new(CountedUpload { inner, bytes: 0, counters: Arc::clone(&self.counters) })
+        };
+        Ok(self.inner.begin(folder)?.map(counted))
+    }
+
     fn create(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {
-        add(&self.put, 1);
+        add(&self.counters.put, 1);
         self.inner.create(name, bytes)?;
-        add(&self.bytes_put, bytes.len() as u64);
+        add(&self.counters.bytes_put, bytes.len() as u64);
         Ok(())
     }
 
@@ -98,17 +122,17 @@ impl Remote for Counting {
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Listed>, RemoteError> {
-        add(&self.list, 1);
+        add(&self.counters.list, 1);
         self.inner.list(folder)
     }
 
     fn size(&self, name: &str) -> Result<u64, RemoteError> {
-        add(&self.stat, 1);
+        add(&self.counters.stat, 1);
         self.inner.size(name)
     }
 
     fn delete(&self, name: &str) -> Result<(), RemoteError> {
-        add(&self.delete, 1);
+        add(&self.counters.delete, 1);
         self.inner.delete(name)
     }
 

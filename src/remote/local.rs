@@ -1,12 +1,12 @@
 //! A remote that is a local directory.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::name::is_sound;
-use super::{Listed, Remote, RemoteError, Verb};
+use super::{Listed, Remote, RemoteError, Upload, Verb};
 use crate::fs::{TempFile, create_private_dir_all, write_new};
 
 /// Temporary files begin so; listings leave them out.
@@ -52,6 +52,54 @@ fn failure(verb: Verb, name: &str, source: io::Error) -> RemoteError {
     }
 }
 
+/// A file under a temporary name in the top folder of its object.
+struct Writing {
+    root: PathBuf,
+    folder: String,
+    file: TempFile,
+}
+
+impl Upload for Writing {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), RemoteError> {
+        self.file.file().write_all(bytes).map_err(|e| failure(Verb::Put, &self.folder, e))
+    }
+
+    fn finish(self: Box<Self>, name: &str) -> Result<(), RemoteError> {
+        let Self { root, file, .. } = *self;
+        let path = Local::new(root.clone()).path(Verb::Put, name)?;
+        let stored =
+            store_at(&path, name, &root, |folder, base| file.persist_new_in(folder, base, OBJECT_MODE));
+        match stored {
+            Err(RemoteError::Exists { .. }) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Makes the folder of the object at `path` and lets `store` put it there, given folder and base name.
+fn store_at(
+    path: &Path,
+    name: &str,
+    root: &Path,
+    store: impl FnOnce(&Path, &str) -> io::Result<()>,
+) -> Result<(), RemoteError> {
+    let (Some(folder), Some(base)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
+        return Err(failure(Verb::Put, name, ErrorKind::InvalidInput.into()));
+    };
+    match make_folder(folder, root).and_then(|()| store(folder, base)) {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => Err(RemoteError::Exists { name: name.to_string() }),
+        other => other.map_err(|e| failure(Verb::Put, name, e)),
+    }
+}
+
+fn make_folder(folder: &Path, root: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    create_private_dir_all(folder)?;
+    sync_up_to(folder, root)
+}
+
 impl Remote for Local {
     fn get(&self, name: &str, max: u64) -> Result<Vec<u8>, RemoteError> {
         let (file, found) = self.open(name)?;
@@ -77,24 +125,19 @@ impl Remote for Local {
         }
     }
 
+    fn begin(&self, folder: &str) -> Result<Option<Box<dyn Upload>>, RemoteError> {
+        let path = self.path(Verb::Put, folder)?;
+        let begin = || {
+            make_folder(&path, &self.root)?;
+            Ok(Writing { root: self.root.clone(), folder: folder.to_string(), file: TempFile::new(&path)? })
+        };
+        let writing = begin().map_err(|e| failure(Verb::Put, folder, e))?;
+        Ok(Some(Box::new(writing)))
+    }
+
     fn create(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {
         let path = self.path(Verb::Put, name)?;
-        let (Some(folder), Some(base)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
-            return Err(failure(Verb::Put, name, ErrorKind::InvalidInput.into()));
-        };
-        let store = || {
-            if !folder.is_dir() {
-                create_private_dir_all(folder)?;
-                sync_up_to(folder, &self.root)?;
-            }
-            write_new(folder, base, bytes, OBJECT_MODE)
-        };
-        match store() {
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                Err(RemoteError::Exists { name: name.to_string() })
-            }
-            other => other.map_err(|e| failure(Verb::Put, name, e)),
-        }
+        store_at(&path, name, &self.root, |folder, base| write_new(folder, base, bytes, OBJECT_MODE))
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Listed>, RemoteError> {

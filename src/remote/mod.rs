@@ -127,6 +127,15 @@ impl Classify for RemoteError {
     }
 }
 
+/// An object on its way whose name follows from its bytes. Dropped before its end, it leaves nothing.
+pub trait Upload: Send {
+    /// Takes the next bytes.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), RemoteError>;
+
+    /// Gives the object its name, as [`Remote::put`] does.
+    fn finish(self: Box<Self>, name: &str) -> Result<(), RemoteError>;
+}
+
 /// A flat store of immutable objects.
 ///
 /// An object becomes visible under its name only when all of its bytes are durable. Objects are
@@ -143,6 +152,13 @@ pub trait Remote: Send + Sync {
     /// that can tell for nothing leaves an object of that name as it is. Returns when the remote has
     /// confirmed the object's size.
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError>;
+
+    /// Begins an object of `folder` (a top-level one) whose bytes are handed over as they are made.
+    /// `None` where a remote wants to be told the length first: the caller keeps the bytes, and puts them.
+    fn begin(&self, folder: &str) -> Result<Option<Box<dyn Upload>>, RemoteError> {
+        let _ = folder;
+        Ok(None)
+    }
 
     /// Stores an object under a name that others may choose too; one that is there already stays, and is
     /// [`RemoteError::Exists`].

@@ -2,7 +2,7 @@
 
 use super::layout::{self, Folder};
 use super::{Cache, RepoError, Repository};
-use crate::crypto::{self, Keyring, MasterKey, Passphrase, ScryptParams};
+use crate::crypto::{self, Keyring, Passphrase, ScryptParams};
 use crate::format::key_v1::{self, Bundle, Randomness};
 use crate::format::{FormatError, limits};
 use crate::model::{KeyId, ObjectId, RepositoryId, Timestamp};
@@ -17,21 +17,18 @@ pub struct KeyInfo {
     pub opened: Option<(i64, String)>,
 }
 
-pub(super) fn store(
+fn store(
     remote: &dyn Remote,
     repository: RepositoryId,
-    master: &MasterKey,
     passphrase: &Passphrase,
     params: ScryptParams,
-    created: Timestamp,
-    label: &str,
-) -> Result<KeyId, RepoError> {
-    let bundle = Bundle { master: master.clone(), created: created.secs, label: label.to_string() };
-    let seal = || key_v1::seal(&bundle, repository, passphrase, params, &Randomness::generate()?);
+    bundle: &Bundle,
+) -> Result<(KeyId, Vec<u8>), RepoError> {
+    let seal = || key_v1::seal(bundle, repository, passphrase, params, &Randomness::generate()?);
     let bytes = seal().map_err(RepoError::object("key object"))?;
     let id = crypto::sha256(&bytes);
     remote.put(&layout::plain_name(Folder::Keys, &ObjectId(id)), &bytes)?;
-    Ok(KeyId(id))
+    Ok((KeyId(id), bytes))
 }
 
 /// Ids and bytes of the key objects that could be read, and why another one could not.
@@ -111,17 +108,40 @@ pub(super) fn open(
         return Ok(keyring);
     }
     let Found { key, bundle, objects } = find_among(remote, names, repository, passphrase)?;
-    if cache.keeps_key() {
-        let object = objects.into_iter().find(|(id, _)| *id == key).map(|(_, bytes)| bytes);
-        // One that costs little as it is, is kept as it is.
-        let cheap =
-            object.filter(|bytes| key_v1::cost(bytes).is_some_and(|n| n <= ScryptParams::CACHED.log_n));
-        let seal = |params| key_v1::seal(&bundle, repository, passphrase, params, &Randomness::generate()?);
-        if let Some(copy) = cheap.or_else(|| seal(ScryptParams::CACHED).ok()) {
-            cache.keep_key(&key, &copy);
-        }
+    if let Some((_, object)) = objects.into_iter().find(|(id, _)| *id == key) {
+        keep(cache, repository, passphrase, &bundle, object);
     }
     Ok(Keyring::new(&bundle.master))
+}
+
+/// Keeps a key on this machine, if that is wanted.
+fn keep(cache: &Cache, repository: RepositoryId, passphrase: &Passphrase, bundle: &Bundle, object: Vec<u8>) {
+    if !cache.keeps_key() {
+        return;
+    }
+    let key = KeyId(crypto::sha256(&object));
+    let seal = |params| key_v1::seal(bundle, repository, passphrase, params, &Randomness::generate()?);
+    // One that costs little as it is, is kept as it is.
+    let cheap = key_v1::cost(&object).is_some_and(|n| n <= ScryptParams::CACHED.log_n);
+    let copy = if cheap { Some(object) } else { seal(ScryptParams::CACHED).ok() };
+    if let Some(copy) = copy {
+        cache.keep_key(&key, &copy);
+    }
+}
+
+/// Stores the first key of a new repository. This machine keeps it, so that the first backup need not
+/// derive it again.
+pub(super) fn store_first(
+    remote: &dyn Remote,
+    cache: &Cache,
+    repository: RepositoryId,
+    passphrase: &Passphrase,
+    params: ScryptParams,
+    bundle: &Bundle,
+) -> Result<(), RepoError> {
+    let object = store(remote, repository, passphrase, params, bundle)?.1;
+    keep(cache, repository, passphrase, bundle, object);
+    Ok(())
 }
 
 /// Opens the key that was used last on this machine.
@@ -156,7 +176,8 @@ impl Repository {
         label: &str,
     ) -> Result<KeyId, RepoError> {
         let Found { bundle, .. } = find(self.remote(), self.id(), passphrase)?;
-        store(self.remote(), self.id(), &bundle.master, new, params, created, label)
+        let bundle = Bundle { created: created.secs, label: label.to_string(), ..bundle };
+        Ok(store(self.remote(), self.id(), new, params, &bundle)?.0)
     }
 
     /// Removes a key object, named by its id or the beginning of it. Refuses to remove the last one
@@ -193,7 +214,8 @@ impl Repository {
         created: Timestamp,
     ) -> Result<KeyId, RepoError> {
         let Found { key: current, bundle, .. } = find(self.remote(), self.id(), passphrase)?;
-        let key = store(self.remote(), self.id(), &bundle.master, new, params, created, &bundle.label)?;
+        let bundle = Bundle { created: created.secs, ..bundle };
+        let (key, _) = store(self.remote(), self.id(), new, params, &bundle)?;
         self.delete_key(&current)?;
         Ok(key)
     }

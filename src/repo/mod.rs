@@ -12,6 +12,7 @@ mod layout;
 mod manifest;
 mod merge;
 mod packer;
+mod packing;
 mod repository;
 mod seen;
 mod shared_index;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::layout::{self, Folder, MARKER, ObjectInfo};
 use super::{Cache, CachePlace, Catalog, RepoError, Seen, copies, keys};
 use crate::crypto::{self, Keyring, MasterKey, ObjectKind, Passphrase, ScryptParams};
+use crate::format::key_v1::Bundle;
 use crate::format::marker_v1::{Marker, Operation};
 use crate::format::sealed_v1::{Randomness, Sealer};
 use crate::format::{gc_v1, limits};
@@ -24,10 +25,12 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Makes a repository. `created` is for people; the key object's label likewise.
+    /// Makes a repository. `created` is for people; the key object's label likewise. The cache at `caches`
+    /// keeps the key, if it keeps any.
     pub fn init(
         remote: &Arc<dyn Remote>,
         passphrase: &Passphrase,
+        caches: CachePlace<'_>,
         params: ScryptParams,
         created: Timestamp,
         label: &str,
@@ -49,7 +52,8 @@ impl Repository {
         let name = |error| RepoError::object(MARKER)(error);
         let id = RepositoryId(crypto::random().map_err(|e| name(e.into()))?);
         let master = MasterKey::generate().map_err(|e| name(e.into()))?;
-        keys::store(remote.as_ref(), id, &master, passphrase, params, created, label)?;
+        let bundle = Bundle { master, created: created.secs, label: label.to_string() };
+        keys::store_first(remote.as_ref(), &Cache::new(caches, id), id, passphrase, params, &bundle)?;
         let text = jiff::Timestamp::from_second(created.secs).unwrap_or_default().to_string();
         // The marker comes last: until it is there, there is no repository.
         remote.create(MARKER, &Marker::new(id, text).encode().map_err(name)?).map_err(exists)?;
@@ -145,10 +149,6 @@ impl Repository {
     #[must_use]
     pub fn remote(&self) -> &dyn Remote {
         self.remote.as_ref()
-    }
-
-    pub(super) fn remote_handle(&self) -> Arc<dyn Remote> {
-        Arc::clone(&self.remote)
     }
 
     /// Its keys.

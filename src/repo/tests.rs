@@ -10,7 +10,8 @@ use super::{
 };
 use crate::crypto::{Passphrase, ScryptParams};
 use crate::model::{
-    BlobId, BlobKind, Content, Entry, EntryKind, ManifestRef, Metadata, RepoPath, Slice, Slices, Timestamp,
+    BlobId, BlobKind, Content, Entry, EntryKind, ManifestRef, Metadata, RepoPath, RepositoryId, Slice,
+    Slices, Timestamp,
 };
 use crate::remote::{Memory, Remote};
 
@@ -18,10 +19,14 @@ fn passphrase() -> Passphrase {
     Passphrase::new(b"secret".to_vec())
 }
 
+fn init(remote: &Arc<dyn Remote>, cache: &std::path::Path) -> Result<RepositoryId, RepoError> {
+    let caches = CachePlace { dir: cache, keeps_key: false };
+    Repository::init(remote, &passphrase(), caches, ScryptParams::GENERATED, Timestamp::default(), "test")
+}
+
 fn repository(remote: &Arc<Memory>, cache: &std::path::Path) -> Repository {
     let remote: Arc<dyn Remote> = Arc::clone(remote) as _;
-    let made =
-        Repository::init(&remote, &passphrase(), ScryptParams::GENERATED, Timestamp::default(), "test");
+    let made = init(&remote, cache);
     assert!(made.is_ok() || matches!(made, Err(RepoError::Exists { .. })));
     Repository::open(remote, &passphrase(), CachePlace { dir: cache, keeps_key: true }).unwrap()
 }
@@ -261,7 +266,7 @@ fn a_remote_that_fails_fails_the_run_and_publishes_no_index() {
 
     let dir = tempfile::tempdir().unwrap();
     let remote: Arc<dyn Remote> = Arc::new(Failing(Memory::default()));
-    Repository::init(&remote, &passphrase(), ScryptParams::GENERATED, Timestamp::default(), "").unwrap();
+    init(&remote, dir.path()).unwrap();
     let repository =
         Repository::open(Arc::clone(&remote), &passphrase(), CachePlace { dir: dir.path(), keeps_key: true })
             .unwrap();
@@ -312,7 +317,7 @@ fn a_cached_key_opens_only_while_its_key_object_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let memory = Arc::new(Memory::default());
     let remote: Arc<dyn Remote> = Arc::clone(&memory) as _;
-    Repository::init(&remote, &passphrase(), ScryptParams::GENERATED, Timestamp::default(), "").unwrap();
+    init(&remote, dir.path()).unwrap();
     let open = |keeps_key, passphrase: &Passphrase| {
         let counting = Arc::new(crate::remote::Counting::new(Arc::clone(&remote)));
         let place = CachePlace { dir: dir.path(), keeps_key };

@@ -85,7 +85,8 @@ pub enum IntegrityCheck {
     /// Not at all.
     #[default]
     None,
-    /// `PRAGMA quick_check`: structure and rows; not that indexes agree with their tables.
+    /// `PRAGMA quick_check`: structure and rows; not that indexes, or full-text indexes, agree with their
+    /// tables.
     Quick,
     /// `PRAGMA integrity_check`.
     Full,

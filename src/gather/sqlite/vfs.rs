@@ -35,7 +35,7 @@ use std::sync::OnceLock;
 use rusqlite::ffi::{self, sqlite3_file, sqlite3_vfs};
 
 pub(super) use destination::{CopyError, Destination};
-pub(super) use source::{open_source, used_wal_index};
+pub(super) use source::{forget_modules, open_source, used_wal_index};
 
 const STREAM_VFS: &CStr = c"exuvia-stream";
 const SOURCE_VFS: &CStr = c"exuvia-source";

@@ -306,7 +306,7 @@ impl Attempt<'_> {
     ) -> Result<(), Error> {
         let (mut paths, mut work) = (Vec::new(), Vec::new());
         for job in databases {
-            let (out, groups) = bounded(2);
+            let (out, groups) = bounded(1);
             paths.push((job.path.clone(), groups));
             work.push(Job { files: vec![job], out });
         }
@@ -318,10 +318,7 @@ impl Attempt<'_> {
                 }
             }
         });
-        for (path, groups) in paths {
-            sequencer.early(path, &groups)?;
-        }
-        Ok(())
+        sequencer.early(paths)
     }
 
     fn known_snapshots(&self) -> BTreeSet<String> {

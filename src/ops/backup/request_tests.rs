@@ -59,7 +59,8 @@ impl World {
         let world = Self { dir: tempfile::tempdir().unwrap(), remote: Arc::default() };
         let handle: Arc<dyn Remote> = Arc::clone(&world.remote) as _;
         let time = Timestamp::default();
-        Repository::init(&handle, &passphrase(), ScryptParams::GENERATED, time, "").unwrap();
+        let other = CachePlace { dir: &world.dir.path().join("other"), keeps_key: false };
+        Repository::init(&handle, &passphrase(), other, ScryptParams::GENERATED, time, "").unwrap();
         std::fs::create_dir(world.source()).unwrap();
         for n in 0..200u32 {
             world.write(&format!("file{n}"), n);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Select};
 
 use super::Error;
 use super::job::{Batch, FileDone, FileJob, FoundFile, Group, Item, Piece, ReadFile};
@@ -95,12 +95,43 @@ impl<'a> Sequencer<'a> {
         }
     }
 
-    /// Takes the databases that are read before the walk.
-    pub(super) fn early(&mut self, path: RepoPath, pieces: &Receiver<Group>) -> Result<(), Error> {
-        let mut pieces = Pieces::new(Some(pieces));
-        let done = self.pieces(&mut pieces)?;
-        self.early.insert(path, done);
+    /// Takes the databases that are read before the walk, from whichever reader has something: one that
+    /// had to wait until it is its database's turn would leave a processor idle.
+    pub(super) fn early(&mut self, mut databases: Vec<(RepoPath, Receiver<Group>)>) -> Result<(), Error> {
+        while !databases.is_empty() {
+            let mut readers = Select::new();
+            for (_, groups) in &databases {
+                readers.recv(groups);
+            }
+            let ready = readers.select();
+            let at = ready.index();
+            let group = ready.recv(&databases[at].1).map_err(|_| self.reader_ended())?;
+            if let Some(done) = self.group(group)? {
+                let (path, _) = databases.swap_remove(at);
+                self.early.insert(path, done);
+            }
+        }
         Ok(())
+    }
+
+    /// Stores the chunks of a group that belongs to one file; gives what became of the file if the group
+    /// is its last.
+    fn group(&mut self, group: Group) -> Result<Option<FileDone>, Error> {
+        for piece in group.pieces {
+            match piece {
+                Piece::Chunk { id, range } => {
+                    let bytes = group.buffer.get(range).unwrap_or_default();
+                    self.packer.add(BlobKind::Data, id, bytes)?;
+                }
+                Piece::Done(done) => return Ok(Some(done)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// A reader that ends without a word failed or was told to stop.
+    fn reader_ended(&self) -> Error {
+        if self.context.monitor.cancelled() { Error::Interrupted } else { RepoError::Worker.into() }
     }
 
     /// The databases that [`Sequencer::early`] took.
@@ -197,12 +228,7 @@ impl<'a> Sequencer<'a> {
     /// Stores the chunks of one file and returns what became of it.
     fn pieces(&mut self, pieces: &mut Pieces<'_>) -> Result<FileDone, Error> {
         loop {
-            // A reader that ends without a word failed or was told to stop.
-            let Some(piece) = pieces.next() else {
-                let stopped = self.context.monitor.cancelled();
-                return Err(if stopped { Error::Interrupted } else { RepoError::Worker.into() });
-            };
-            match piece {
+            match pieces.next().ok_or_else(|| self.reader_ended())? {
                 Piece::Chunk { id, range } => {
                     let bytes = pieces.buffer.get(range).unwrap_or_default();
                     self.packer.add(BlobKind::Data, id, bytes)?;

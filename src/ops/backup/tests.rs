@@ -70,10 +70,11 @@ impl World {
         let counting = Arc::new(Counting::new(Arc::clone(&remote) as _));
         let handle: Arc<dyn Remote> = Arc::clone(&counting) as _;
         let passphrase = Passphrase::new(b"p".to_vec());
-        Repository::init(&handle, &passphrase, ScryptParams::GENERATED, Timestamp::default(), "").unwrap();
         let cache = dir.path().join("cache");
-        let repository =
-            Repository::open(handle, &passphrase, CachePlace { dir: &cache, keeps_key: true }).unwrap();
+        let caches = CachePlace { dir: &cache, keeps_key: true };
+        let (cheap, time) = (ScryptParams::GENERATED, Timestamp::default());
+        Repository::init(&handle, &passphrase, caches, cheap, time, "").unwrap();
+        let repository = Repository::open(handle, &passphrase, caches).unwrap();
         let source = dir.path().join("source");
         std::fs::create_dir(&source).unwrap();
         for n in 0..20u8 {

@@ -7,7 +7,7 @@ use std::ptr;
 use rusqlite::ffi::{self, sqlite3_file, sqlite3_int64, sqlite3_io_methods, sqlite3_vfs};
 use rusqlite::{Connection, OpenFlags};
 
-use super::{BASE, Base, SOURCE_VFS, USED_WAL_INDEX, done_with_int, register};
+use super::{BASE, Base, SOURCE_VFS, USED_WAL_INDEX, done_with_int, failure, register};
 
 /// Longest path. The `unix` file system's own limit, 512, guards a buffer that it uses only for
 /// opening a `-wal` or `-journal` as such, which `source_open` never makes it do.
@@ -23,6 +23,16 @@ pub(in crate::gather::sqlite) fn open_source(uri: &str) -> rusqlite::Result<Conn
         | OpenFlags::SQLITE_OPEN_NOFOLLOW
         | OpenFlags::SQLITE_OPEN_EXRESCODE;
     Connection::open_with_flags_and_vfs(uri, flags, SOURCE_VFS)
+}
+
+/// Makes virtual tables unknown to a connection that has not parsed its schema yet.
+pub(in crate::gather::sqlite) fn forget_modules(connection: &Connection) -> rusqlite::Result<()> {
+    // SAFETY: the handle is that of an open connection, used by this thread only; null for the list
+    // of modules to keep is documented to keep none.
+    match unsafe { ffi::sqlite3_drop_modules(connection.handle(), std::ptr::null_mut()) } {
+        ffi::SQLITE_OK => Ok(()),
+        code => Err(failure(code)),
+    }
 }
 
 /// True when the source has asked for an index of its WAL: it is in WAL mode.
