@@ -22,6 +22,8 @@ use crate::report::Monitor;
 
 /// Packs on their way at once, at most: each is held in memory.
 const UPLOADS: usize = 4;
+/// And at least: while one waits for a disk, the next is filled.
+const LEAST_UPLOADS: usize = 3;
 
 pub(super) fn remote(
     location: &Location,
@@ -111,7 +113,7 @@ pub fn init(session: &Session, request: &InitRequest) -> Result<RepositoryId, Ap
 pub fn backup(session: &Session, request: &BackupRequest) -> Result<BackupOutcome, AppError> {
     let (handle, counting) = counted(session);
     let (repository, catalog) = Repository::open_for_backup(handle, &session.passphrase, session.caches())?;
-    let uploads = repository.remote().parallel_requests().min(UPLOADS);
+    let uploads = repository.remote().parallel_requests().clamp(LEAST_UPLOADS, UPLOADS);
     let packer =
         PackerOptions { compression: request.compression, uploads, ..PackerOptions::new(session.threads) };
     let request = ops_backup::Request {

@@ -1,13 +1,19 @@
-//! Storing blobs: deduplicated and grouped into frames here, compressed, sealed and uploaded by the
-//! threads of [`packing`](super::packing), then indexed. Owns the first two steps of the order of writes.
+//! Storing blobs: deduplicated, grouped into frames, compressed and sealed by whoever brings them,
+//! uploaded by threads of [`packing`](super::packing), then indexed. Owns the first two steps of the
+//! order of writes.
+//!
+//! Every thread that reads files has a [`Filler`]: it reads into the buffer that becomes the frame, so
+//! content is not copied between reading and compressing, and no thread waits for another but to append
+//! a finished frame to a pack.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::index::IdSet;
 use super::layout::ObjectInfo;
 use super::merge::write_index;
-use super::packing::{FrameJob, Threads};
-use super::{Compression, RepoError, Repository, SharedIndex};
+use super::packing::{Frame, Packing, Press, lock};
+use super::{Compression, LoadedIndex, RepoError, Repository, SharedIndex};
 use crate::format::pack_v1::BlobInfo;
 use crate::format::{FormatError, limits};
 use crate::model::{BlobId, BlobKind, ObjectId};
@@ -20,7 +26,7 @@ pub(super) const FRAME_TARGET: usize = 1 << 20;
 pub struct PackerOptions {
     /// How hard to compress.
     pub compression: Compression,
-    /// Threads that compress and seal.
+    /// Threads that read, compress and seal.
     pub threads: usize,
     /// Packs on their way at once.
     pub uploads: usize,
@@ -54,29 +60,28 @@ pub struct Published {
     pub stored: u64,
 }
 
-#[derive(Default)]
-struct FrameBuilder {
-    raw: Vec<u8>,
-    blobs: Vec<BlobInfo>,
-}
-
 /// Stores blobs that the repository does not have.
 pub struct Packer {
     repository: Repository,
-    options: PackerOptions,
     /// Compress and count, but store nothing.
     dry_run: bool,
     index: Arc<SharedIndex>,
-    fresh: IdSet,
-    data: FrameBuilder,
-    meta: FrameBuilder,
-    raw: u64,
-    threads: Option<Threads>,
+    /// Blobs that this run stores.
+    fresh: Mutex<IdSet>,
+    raw: AtomicU64,
+    packing: Packing,
+    /// Blobs that come one by one, and what fillers had left.
+    rest: Mutex<Rest>,
+}
+
+struct Rest {
+    data: Frame,
+    meta: Frame,
+    press: Press,
 }
 
 impl Packer {
-    /// A packer that deduplicates against `index`. Threads and index are taken only when there is
-    /// something to store.
+    /// A packer that deduplicates against `index`, which is loaded only when there is something to store.
     #[must_use]
     pub fn new(
         repository: &Repository,
@@ -84,80 +89,89 @@ impl Packer {
         dry_run: bool,
         index: Arc<SharedIndex>,
     ) -> Self {
+        let rest = Rest {
+            data: Frame::new(BlobKind::Data),
+            meta: Frame::new(BlobKind::Meta),
+            press: Press::default(),
+        };
         Self {
             repository: repository.clone(),
-            options,
             dry_run,
             index,
-            fresh: IdSet::default(),
-            data: FrameBuilder::default(),
-            meta: FrameBuilder::default(),
-            raw: 0,
-            threads: None,
+            fresh: Mutex::default(),
+            raw: AtomicU64::new(0),
+            packing: Packing::new(repository, options, dry_run),
+            rest: Mutex::new(rest),
         }
     }
 
     /// True when a blob is in the repository or on its way there.
     pub fn contains(&self, id: &BlobId) -> Result<bool, RepoError> {
-        Ok(self.fresh.contains(id) || self.index.get()?.index.contains(id))
+        Ok(lock(&self.fresh).contains(id) || self.index.get()?.index.contains(id))
     }
 
     /// Stores a blob unless it is there; tells whether it was new.
-    pub fn add(&mut self, kind: BlobKind, id: BlobId, bytes: &[u8]) -> Result<bool, RepoError> {
-        if self.contains(&id)? {
+    pub fn add(&self, kind: BlobKind, id: BlobId, bytes: &[u8]) -> Result<bool, RepoError> {
+        let blob = blob_info(id, bytes.len())?;
+        if self.index.get()?.index.contains(&id) || !self.claim(&id, bytes.len()) {
             return Ok(false);
         }
-        if bytes.is_empty() || bytes.len() > limits::BLOB {
-            return Err(RepoError::Object {
-                name: format!("blob {id}"),
-                source: FormatError::TooLarge("blob"),
-            });
-        }
-        if self.builder(kind).raw.len() + bytes.len() > FRAME_TARGET {
-            self.close_frame(kind)?;
-        }
-        self.fresh.insert(id);
-        self.raw += bytes.len() as u64;
-        let builder = self.builder(kind);
-        builder.raw.extend_from_slice(bytes);
-        #[allow(clippy::cast_possible_truncation)] // at most 16 MiB, checked above
-        builder.blobs.push(BlobInfo::new(id, bytes.len() as u32));
-        if builder.raw.len() >= FRAME_TARGET { self.close_frame(kind) } else { Ok(true) }.map(|_| true)
-    }
-
-    fn builder(&mut self, kind: BlobKind) -> &mut FrameBuilder {
-        match kind {
-            BlobKind::Data => &mut self.data,
-            BlobKind::Meta => &mut self.meta,
-        }
-    }
-
-    fn close_frame(&mut self, kind: BlobKind) -> Result<bool, RepoError> {
-        if self.builder(kind).blobs.is_empty() {
-            return Ok(false);
-        }
-        let (repository, options, dry_run) = (&self.repository, self.options, self.dry_run);
-        let threads = self.threads.get_or_insert_with(|| Threads::start(repository, options, dry_run));
-        let builder = match kind {
-            BlobKind::Data => &mut self.data,
-            BlobKind::Meta => &mut self.meta,
+        let Rest { data, meta, press } = &mut *lock(&self.rest);
+        let frame = match kind {
+            BlobKind::Data => data,
+            BlobKind::Meta => meta,
         };
-        let raw = std::mem::replace(&mut builder.raw, threads.spare_buffer());
-        let blobs = std::mem::take(&mut builder.blobs);
-        threads.send(FrameJob { kind, blobs, raw }).map(|()| true)
+        if frame.raw.len() + bytes.len() > FRAME_TARGET {
+            press.press(&self.packing, frame)?;
+        }
+        frame.raw.extend_from_slice(bytes);
+        frame.blobs.push(blob);
+        Ok(true)
+    }
+
+    /// True for the one who is the first to bring a new blob.
+    fn claim(&self, id: &BlobId, len: usize) -> bool {
+        let first = lock(&self.fresh).insert(*id);
+        if first {
+            self.raw.fetch_add(len as u64, Ordering::Relaxed);
+        }
+        first
+    }
+
+    /// Where one thread brings file content.
+    #[must_use]
+    pub fn filler(&self) -> Filler<'_> {
+        Filler {
+            packer: self,
+            index: None,
+            frame: Frame::new(BlobKind::Data),
+            filled: 0,
+            press: Press::default(),
+        }
+    }
+
+    /// Notes why a thread gave up, for whoever waits for it.
+    pub fn fail(&self, error: RepoError) {
+        self.packing.fail(error);
+    }
+
+    /// Why a thread gave up.
+    pub fn take_fault(&self) -> Option<RepoError> {
+        self.packing.take_fault()
     }
 
     /// Waits until all packs are durable, then publishes their index. Nothing can be added after.
-    pub fn publish(&mut self) -> Result<Published, RepoError> {
-        self.close_frame(BlobKind::Data)?;
-        self.close_frame(BlobKind::Meta)?;
-        let mut published = Published { raw: self.raw, ..Published::default() };
-        let mut packs = Vec::new();
-        if let Some(threads) = self.threads.take() {
-            packs = threads.finish()?;
-            published.packs = packs.len() as u64;
-            published.stored = packs.iter().map(|pack| pack.size).sum();
-        }
+    pub fn publish(&self) -> Result<Published, RepoError> {
+        let Rest { data, meta, press } = &mut *lock(&self.rest);
+        press.press(&self.packing, data)?;
+        press.press(&self.packing, meta)?;
+        let mut packs = self.packing.finish()?;
+        let mut published = Published {
+            raw: self.raw.load(Ordering::Relaxed),
+            packs: packs.len() as u64,
+            stored: packs.iter().map(|pack| pack.size).sum(),
+            ..Published::default()
+        };
         if self.dry_run {
             return Ok(published);
         }
@@ -169,5 +183,91 @@ impl Packer {
         published.stored += published.index.iter().map(|object| object.size).sum::<u64>();
         published.listed = packs.iter().map(|pack| pack.id).collect();
         Ok(published)
+    }
+}
+
+fn blob_info(id: BlobId, len: usize) -> Result<BlobInfo, RepoError> {
+    let length = u32::try_from(len).ok().filter(|_| (1..=limits::BLOB).contains(&len));
+    let length = length.ok_or_else(|| RepoError::Object {
+        name: format!("blob {id}"),
+        source: FormatError::TooLarge("blob"),
+    })?;
+    Ok(BlobInfo::new(id, length))
+}
+
+/// One thread's frame in the making: bytes are read to the end of its buffer, and cut into blobs there.
+pub struct Filler<'a> {
+    packer: &'a Packer,
+    index: Option<Arc<LoadedIndex>>,
+    frame: Frame,
+    /// The bytes that belong to the frame's blobs. What follows them is loose: read, and not yet cut.
+    filled: usize,
+    press: Press,
+}
+
+impl Filler<'_> {
+    /// The bytes that were read and not yet cut.
+    #[must_use]
+    pub fn loose(&self) -> &[u8] {
+        &self.frame.raw[self.filled..]
+    }
+
+    /// The buffer, for appending to it.
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.frame.raw
+    }
+
+    /// Forgets loose bytes.
+    pub fn discard(&mut self) {
+        self.frame.raw.truncate(self.filled);
+    }
+
+    /// Drops the first `len` loose bytes.
+    pub fn skip(&mut self, len: usize) {
+        let end = (self.filled + len).min(self.frame.raw.len());
+        self.frame.raw.drain(self.filled..end);
+    }
+
+    /// Makes the first `len` loose bytes a blob, unless the repository has it; tells whether it was new.
+    pub fn take(&mut self, id: BlobId, len: usize) -> Result<bool, RepoError> {
+        let blob = blob_info(id, len)?;
+        let loaded = match &mut self.index {
+            Some(loaded) => loaded,
+            none => none.insert(self.packer.index.get()?),
+        };
+        if loaded.index.contains(&id) || !self.packer.claim(&id, len) {
+            self.skip(len);
+            return Ok(false);
+        }
+        if self.filled + len > FRAME_TARGET {
+            self.close()?;
+        }
+        self.filled += len;
+        self.frame.blobs.push(blob);
+        if self.filled >= FRAME_TARGET {
+            self.close()?;
+        }
+        Ok(true)
+    }
+
+    /// Compresses and stores the frame; loose bytes become the beginning of the next buffer.
+    fn close(&mut self) -> Result<(), RepoError> {
+        let loose = self.frame.raw.split_off(self.filled);
+        self.press.press(&self.packer.packing, &mut self.frame)?;
+        self.frame.raw.extend_from_slice(&loose);
+        self.filled = 0;
+        Ok(())
+    }
+
+    /// Hands what is left to the packer: together with what other threads had left it makes fuller frames.
+    pub fn finish(mut self) -> Result<(), RepoError> {
+        self.discard();
+        let Rest { data, press, .. } = &mut *lock(&self.packer.rest);
+        if data.raw.len() + self.frame.raw.len() > FRAME_TARGET {
+            press.press(&self.packer.packing, data)?;
+        }
+        data.raw.extend_from_slice(&self.frame.raw);
+        data.blobs.append(&mut self.frame.blobs);
+        Ok(())
     }
 }

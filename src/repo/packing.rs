@@ -1,12 +1,9 @@
-//! The threads that make packs of frames: compressed, sealed, written, uploaded.
+//! Packs of frames: compressed, sealed and written by whoever has filled a frame; ended, named and made
+//! durable by threads of their own.
 //!
-//! ```text
-//! packer --frames--> workers (compress, seal, write) --full packs--> uploaders (end, name, make durable)
-//! ```
-//!
-//! A worker appends each frame to a pack that is open at that moment, so frames of one pack are in the
-//! order of the walk but for a few places. Where the remote takes an object's bytes as they are made, no
-//! pack is ever held in memory; elsewhere those that are open and on their way are.
+//! A frame is appended to a pack that is open at that moment, so frames of one pack are in the order of
+//! the walk but for a few places. Where the remote takes an object's bytes as they are made, no pack is
+//! ever held in memory; elsewhere those that are open and on their way are.
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,27 +22,87 @@ use crate::format::{FormatError, limits};
 use crate::model::{BlobKind, ObjectId};
 use crate::remote::Upload;
 
-/// One pack is filled for so many workers: sealing and writing a frame takes about a fifth of the time
-/// of compressing it, and only one worker at a time can do that to a pack.
-const WORKERS_PER_PACK: usize = 4;
+/// One pack is filled for so many threads: sealing and writing a frame takes about a fifth of the time of
+/// compressing it, and only one thread at a time can do that to a pack.
+const THREADS_PER_PACK: usize = 4;
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Blobs to be compressed together.
-pub(super) struct FrameJob {
-    pub(super) kind: BlobKind,
+pub(super) struct Frame {
+    kind: BlobKind,
     pub(super) blobs: Vec<BlobInfo>,
+    /// The blobs' bytes, one after the other.
     pub(super) raw: Vec<u8>,
 }
 
-/// The threads of one packer.
-pub(super) struct Threads {
-    /// Present until the end.
-    frames: Option<Sender<FrameJob>>,
-    spare: Receiver<Vec<u8>>,
-    workers: Vec<JoinHandle<()>>,
-    uploaders: Vec<JoinHandle<()>>,
-    packs: Receiver<PackInfo>,
+impl Frame {
+    pub(super) fn new(kind: BlobKind) -> Self {
+        Self { kind, blobs: Vec::new(), raw: Vec::new() }
+    }
+}
+
+/// Compresses frames, one after the other: keeps zstd's context and the buffer.
+#[derive(Default)]
+pub(super) struct Press {
+    compressor: Option<(i32, zstd::bulk::Compressor<'static>)>,
+    packed: Vec<u8>,
+}
+
+impl Press {
+    /// Compresses and stores a frame, and empties it.
+    pub(super) fn press(&mut self, packing: &Packing, frame: &mut Frame) -> Result<(), RepoError> {
+        let Frame { kind, blobs, raw } = frame;
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        self.compress(packing.shared.level.now(), raw)?;
+        let compressed = self.packed.len() < raw.len();
+        #[allow(clippy::cast_possible_truncation)] // at most 16 MiB and 1 MiB
+        let info = FrameInfo {
+            stored: (self.packed.len().min(raw.len()) + crypto::TAG) as u32,
+            raw: raw.len() as u32,
+            compressed,
+            kind: *kind,
+            blobs: std::mem::take(blobs),
+        };
+        packing.append(info, if compressed { &mut self.packed } else { raw })?;
+        raw.clear();
+        Ok(())
+    }
+
+    fn compress(&mut self, level: i32, raw: &[u8]) -> Result<(), RepoError> {
+        let failed = |_| RepoError::Object { name: "frame".into(), source: FormatError::TooLarge("frame") };
+        let compressor = match &mut self.compressor {
+            Some((now, compressor)) => {
+                if *now != level {
+                    compressor.set_compression_level(level).map_err(failed)?;
+                    *now = level;
+                }
+                compressor
+            }
+            none => &mut none.insert((level, zstd::bulk::Compressor::new(level).map_err(failed)?)).1,
+        };
+        self.packed.clear();
+        self.packed.reserve(zstd::zstd_safe::compress_bound(raw.len()) + crypto::TAG);
+        compressor.compress_to_buffer(raw, &mut self.packed).map(drop).map_err(failed)
+    }
+}
+
+/// Packs being filled, and the threads that upload full ones.
+pub(super) struct Packing {
     shared: Arc<Shared>,
-    full: Option<Sender<OpenPack>>,
+    uploads: usize,
+    /// Started by the first full pack.
+    threads: Mutex<Option<Uploaders>>,
+}
+
+struct Uploaders {
+    full: Sender<OpenPack>,
+    handles: Vec<JoinHandle<()>>,
+    packs: Receiver<PackInfo>,
 }
 
 /// What the threads share.
@@ -65,182 +122,133 @@ struct Shared {
     abandoned: AtomicBool,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Threads {
-    pub(super) fn start(repository: &Repository, options: PackerOptions, dry_run: bool) -> Self {
-        let PackerOptions { compression, threads, uploads, pack_size } = options;
-        let lanes = threads.div_ceil(WORKERS_PER_PACK);
-        let shared = Arc::new(Shared {
+impl Packing {
+    pub(super) fn new(repository: &Repository, options: PackerOptions, dry_run: bool) -> Self {
+        let lanes = options.threads.div_ceil(THREADS_PER_PACK).max(1);
+        let shared = Shared {
             repository: repository.clone(),
             sealer: repository.sealer_handle(),
-            pack_size: pack_size as u64,
+            pack_size: options.pack_size.max(1) as u64,
             dry_run,
             open: (0..lanes).map(|_| Mutex::default()).collect(),
             sealed: AtomicU64::new(0),
-            level: Level::new(compression),
+            level: Level::new(options.compression),
             fault: Mutex::default(),
             abandoned: AtomicBool::new(false),
-        });
-        let (frames, jobs) = bounded::<FrameJob>(threads);
-        let (give_back, spare) = bounded(2 * threads);
+        };
+        Self { shared: Arc::new(shared), uploads: options.uploads.max(1), threads: Mutex::default() }
+    }
+
+    pub(super) fn fail(&self, error: RepoError) {
+        self.shared.fail(error);
+    }
+
+    pub(super) fn take_fault(&self) -> Option<RepoError> {
+        lock(&self.shared.fault).take()
+    }
+
+    /// Seals a frame into an open pack.
+    fn append(&self, info: FrameInfo, bytes: &mut Vec<u8>) -> Result<(), RepoError> {
+        let shared = &self.shared;
+        let mut open = shared.open_pack();
+        let mut pack = match open.take() {
+            Some(pack) => pack,
+            None => shared.begin()?,
+        };
+        pack.append(&shared.sealer, info, bytes)?;
+        shared.sealed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if pack.size < shared.pack_size && pack.frames.len() < limits::PACK_FRAMES {
+            *open = Some(pack);
+            return Ok(());
+        }
+        // With the lock held: while uploaders are behind, no further pack is filled.
+        self.send(pack)
+    }
+
+    fn send(&self, pack: OpenPack) -> Result<(), RepoError> {
+        let full = lock(&self.threads).get_or_insert_with(|| self.start()).full.clone();
+        let sent = match full.try_send(pack) {
+            Ok(()) => {
+                self.shared.level.lower();
+                true
+            }
+            Err(TrySendError::Full(pack)) => {
+                self.shared.level.raise();
+                full.send(pack).is_ok()
+            }
+            Err(TrySendError::Disconnected(_)) => false,
+        };
+        // Without an uploader: the last one failed.
+        if sent { Ok(()) } else { Err(self.take_fault().unwrap_or(RepoError::Worker)) }
+    }
+
+    fn start(&self) -> Uploaders {
         // Handed over directly: who has filled a pack waits until an uploader is free.
         let (full, to_upload) = bounded::<OpenPack>(0);
         // Unbounded in effect: they are collected only at the end, and are small.
         let (done, packs) = crossbeam_channel::unbounded();
-        let workers = (0..threads).map(|_| {
-            let (shared, jobs, full, give_back) =
-                (Arc::clone(&shared), jobs.clone(), full.clone(), give_back.clone());
-            std::thread::spawn(move || shared.guard(|| shared.work(&jobs, &full, &give_back)))
+        let handles = (0..self.uploads).map(|_| {
+            let (shared, to_upload, done) = (Arc::clone(&self.shared), to_upload.clone(), done.clone());
+            std::thread::spawn(move || {
+                if let Err(error) = shared.upload(&to_upload, &done) {
+                    shared.fail(error);
+                }
+            })
         });
-        let workers = workers.collect();
-        let uploaders = (0..uploads.max(1)).map(|_| {
-            let (shared, to_upload, done) = (Arc::clone(&shared), to_upload.clone(), done.clone());
-            std::thread::spawn(move || shared.guard(|| shared.upload(&to_upload, &done)))
-        });
-        let uploaders = uploaders.collect();
-        Self { frames: Some(frames), spare, workers, uploaders, packs, shared, full: Some(full) }
-    }
-
-    /// A buffer for the next frame.
-    pub(super) fn spare_buffer(&self) -> Vec<u8> {
-        self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(FRAME_TARGET))
-    }
-
-    pub(super) fn send(&self, job: FrameJob) -> Result<(), RepoError> {
-        let sent = self.frames.as_ref().is_some_and(|frames| frames.send(job).is_ok());
-        if sent { Ok(()) } else { Err(self.shared.take_fault().unwrap_or(RepoError::Worker)) }
+        Uploaders { full, handles: handles.collect(), packs }
     }
 
     /// Waits until all packs are durable.
-    pub(super) fn finish(mut self) -> Result<Vec<PackInfo>, RepoError> {
-        self.frames = None;
-        let mut sound = join(&mut self.workers);
-        if let Some(full) = self.full.take() {
-            let rest = self.shared.open.iter().filter_map(|open| lock(open).take());
-            // Fails only when no uploader is left, whose error is known.
-            sound &= rest.map(|pack| full.send(pack)).all(|sent| sent.is_ok());
+    pub(super) fn finish(&self) -> Result<Vec<PackInfo>, RepoError> {
+        for open in &self.shared.open {
+            if let Some(pack) = lock(open).take() {
+                self.send(pack)?;
+            }
         }
-        sound &= join(&mut self.uploaders);
-        match self.shared.take_fault() {
+        let Some(uploaders) = lock(&self.threads).take() else { return Ok(Vec::new()) };
+        let (sound, packs) = uploaders.join();
+        match self.take_fault() {
             Some(error) => Err(error),
-            None if sound => Ok(self.packs.try_iter().collect()),
+            None if sound => Ok(packs),
             None => Err(RepoError::Worker),
         }
     }
 }
 
-impl Drop for Threads {
+impl Uploaders {
+    /// Waits for the end of uploads; false when a thread panicked.
+    fn join(self) -> (bool, Vec<PackInfo>) {
+        drop(self.full);
+        let sound = self.handles.into_iter().map(JoinHandle::join).fold(true, |all, one| all & one.is_ok());
+        (sound, self.packs.try_iter().collect())
+    }
+}
+
+impl Drop for Packing {
     /// Ends early: lets uploads in progress come to their end, so that no half of a pack stays behind and
     /// the next run can use the whole.
     fn drop(&mut self) {
         self.shared.abandoned.store(true, Ordering::Relaxed);
-        (self.frames, self.full) = (None, None);
-        // What went wrong is known to whoever ends early, or does not matter any more.
-        join(&mut self.workers);
-        join(&mut self.uploaders);
+        if let Some(uploaders) = lock(&self.threads).take() {
+            // What went wrong is known to whoever ends early, or does not matter any more.
+            uploaders.join();
+        }
     }
-}
-
-/// Waits for threads; false when one of them panicked.
-fn join(threads: &mut Vec<JoinHandle<()>>) -> bool {
-    threads.drain(..).map(JoinHandle::join).fold(true, |sound, ended| sound & ended.is_ok())
 }
 
 impl Shared {
-    fn guard(&self, work: impl FnOnce() -> Result<(), RepoError>) {
-        if let Err(error) = work() {
-            lock(&self.fault).get_or_insert(error);
-        }
-    }
-
-    fn take_fault(&self) -> Option<RepoError> {
-        lock(&self.fault).take()
-    }
-
-    /// Compresses frames and puts them into packs, until there are no more.
-    fn work(
-        &self,
-        jobs: &Receiver<FrameJob>,
-        full: &Sender<OpenPack>,
-        give_back: &Sender<Vec<u8>>,
-    ) -> Result<(), RepoError> {
-        let failed = |_| RepoError::Object { name: "frame".into(), source: FormatError::TooLarge("frame") };
-        let mut level = self.level.now();
-        let mut compressor = zstd::bulk::Compressor::new(level).map_err(failed)?;
-        let mut packed = Vec::new();
-        for FrameJob { kind, blobs, mut raw } in jobs {
-            if self.abandoned.load(Ordering::Relaxed) {
-                break;
-            }
-            if level != self.level.now() {
-                level = self.level.now();
-                compressor.set_compression_level(level).map_err(failed)?;
-            }
-            packed.clear();
-            packed.reserve(zstd::zstd_safe::compress_bound(raw.len()) + crypto::TAG);
-            compressor.compress_to_buffer(&raw, &mut packed).map_err(failed)?;
-            let compressed = packed.len() < raw.len();
-            #[allow(clippy::cast_possible_truncation)] // at most 16 MiB and 1 MiB
-            let info = FrameInfo {
-                stored: (packed.len().min(raw.len()) + crypto::TAG) as u32,
-                raw: raw.len() as u32,
-                compressed,
-                kind,
-                blobs,
-            };
-            if !self.append(info, if compressed { &mut packed } else { &mut raw }, full)? {
-                break;
-            }
-            raw.clear();
-            if raw.capacity() <= 2 * FRAME_TARGET {
-                drop(give_back.try_send(raw));
-            }
-        }
-        Ok(())
-    }
-
-    /// Seals a frame into an open pack; false when nobody takes packs any more.
-    fn append(
-        &self,
-        info: FrameInfo,
-        bytes: &mut Vec<u8>,
-        full: &Sender<OpenPack>,
-    ) -> Result<bool, RepoError> {
-        let mut open = self.open_pack();
-        let mut pack = match open.take() {
-            Some(pack) => pack,
-            None => self.begin()?,
-        };
-        pack.append(&self.sealer, info, bytes)?;
-        self.sealed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        if pack.size < self.pack_size && pack.frames.len() < limits::PACK_FRAMES {
-            *open = Some(pack);
-            return Ok(true);
-        }
-        // With the lock held: while uploaders are behind, no further pack is filled.
-        match full.try_send(pack) {
-            Ok(()) => {
-                self.level.lower();
-                Ok(true)
-            }
-            Err(TrySendError::Disconnected(_)) => Ok(false),
-            Err(TrySendError::Full(pack)) => {
-                self.level.raise();
-                Ok(full.send(pack).is_ok())
-            }
-        }
+    fn fail(&self, error: RepoError) {
+        lock(&self.fault).get_or_insert(error);
     }
 
     /// A pack that nobody else is writing to. While little is stored there is only one, so that a small
-    /// backup is one pack however many workers there are.
+    /// backup is one pack however many threads there are.
     fn open_pack(&self) -> MutexGuard<'_, Option<OpenPack>> {
-        let filled = self.sealed.load(Ordering::Relaxed) / self.pack_size.max(1);
-        let lanes = self.open.len().min(usize::try_from(filled).unwrap_or(usize::MAX).saturating_add(1));
+        let filled =
+            usize::try_from(self.sealed.load(Ordering::Relaxed) / self.pack_size).unwrap_or(usize::MAX);
+        let lanes = self.open.len().min(filled.saturating_add(1));
         let free = self.open[..lanes].iter().find_map(|open| open.try_lock().ok());
-        free.unwrap_or_else(|| lock(&self.open[usize::try_from(filled).unwrap_or_default() % lanes]))
+        free.unwrap_or_else(|| lock(&self.open[filled % lanes]))
     }
 
     fn begin(&self) -> Result<OpenPack, RepoError> {

@@ -32,8 +32,9 @@ use crate::report::{Monitor, Phase};
 /// How many of the newest records are looked at for one of the same directory, when the cache
 /// knows none.
 const LOOK_BACK: usize = 64;
-/// Batches that the walk may be ahead by.
-const BATCHES_AHEAD: usize = 4;
+/// Batches that the walk may be ahead by: while one reader is busy with a large file, whose turn it is in
+/// the manifest, the others go on with what comes after.
+const BATCHES_AHEAD: usize = 64;
 
 /// The directory and what of it belongs to the snapshot.
 pub(super) struct Source {
@@ -160,14 +161,14 @@ impl Attempt<'_> {
             monitor: Arc::clone(self.monitor),
             root: source.root.clone(),
             verify: request.verify,
+            packer: Packer::new(self.repository, request.packer, request.dry_run, Arc::clone(&index)),
         };
         let mut known = baseline.as_ref().map(|b| b.known.clone()).unwrap_or_default();
         if !index.condemned().is_empty() {
             let loaded = index.get()?;
             known.retain(|id| !loaded.avoid.contains(id));
         }
-        let packer = Packer::new(self.repository, request.packer, request.dry_run, Arc::clone(&index));
-        let mut sequencer = Sequencer::new(&context, packer, known, source.dev);
+        let mut sequencer = Sequencer::new(&context, known, source.dev);
         if let Some((_, snapshot)) = &parent {
             sequencer.previous_databases =
                 snapshot.databases.iter().map(|d| (d.path.clone(), d.clone())).collect();
@@ -275,8 +276,7 @@ impl Attempt<'_> {
             scope.spawn(move || walk.run(&mut tree));
             let result = sequencer.batches(&walked);
             ended.store(true, Ordering::Relaxed);
-            // Batches that nobody takes hold the ends of channels into which readers write: while they are
-            // in the queue the readers wait, and the walk for them.
+            // The walk may be waiting for room in the queue.
             walked.iter().for_each(drop);
             result
         })
@@ -306,8 +306,8 @@ impl Attempt<'_> {
     ) -> Result<(), Error> {
         let (mut paths, mut work) = (Vec::new(), Vec::new());
         for job in databases {
-            let (out, groups) = bounded(1);
-            paths.push((job.path.clone(), groups));
+            let (out, read) = bounded(1);
+            paths.push((job.path.clone(), read));
             work.push(Job { files: vec![job], out });
         }
         let jobs = jobs.clone();
@@ -348,7 +348,7 @@ impl Attempt<'_> {
     ) -> Result<Done, Error> {
         self.monitor.phase(Phase::Publish, None);
         let cache = self.repository.cache();
-        let published = sequencer.packer.publish()?;
+        let published = sequencer.context.packer.publish()?;
         self.note_published(&relied, &published);
         let stats = Stats {
             bytes_added_raw: published.raw,

@@ -1,15 +1,12 @@
 //! What passes between the threads of a backup.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::fs::{Dir, Stat};
 use crate::gather::SkipReason;
-use crate::model::{
-    BlobId, Capture, Content, ContentHash, Entry, Integrity, RepoPath, Slice, Timestamp, Xattr,
-};
+use crate::model::{Capture, Content, ContentHash, Entry, Integrity, RepoPath, Slice, Timestamp, Xattr};
 use crate::repo::PageTable;
 
 /// A file to be read.
@@ -24,22 +21,8 @@ pub(super) struct FileJob {
 /// Files that one reader reads, in order.
 pub(super) struct Job {
     pub(super) files: Vec<FileJob>,
-    pub(super) out: Sender<Group>,
-}
-
-/// About half a MiB of chunks and what became of the files they belong to.
-#[derive(Default)]
-pub(super) struct Group {
-    pub(super) buffer: Vec<u8>,
-    pub(super) pieces: Vec<Piece>,
-}
-
-/// A step of reading files.
-pub(super) enum Piece {
-    /// Bytes that the repository may not have yet.
-    Chunk { id: BlobId, range: Range<usize> },
-    /// The file is done.
-    Done(FileDone),
+    /// Takes what became of each, in order.
+    pub(super) out: Sender<FileDone>,
 }
 
 /// What became of a file.
@@ -109,8 +92,8 @@ pub(super) enum Item {
     Removed(u64),
 }
 
-/// A run of items and, when some of them are being read, where their pieces come from.
+/// A run of items and, when some of them are being read, where it is said what became of those.
 pub(super) struct Batch {
     pub(super) items: Vec<Item>,
-    pub(super) groups: Option<Receiver<Group>>,
+    pub(super) read: Option<Receiver<FileDone>>,
 }

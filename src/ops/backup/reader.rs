@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 
-use super::job::{FileDone, FileJob, Group, Job, Piece, ReadFile};
+use super::job::{FileDone, FileJob, Job, ReadFile};
 use crate::chunk::{Chunker, MAX_CHUNK, MIN_CHUNK};
 use crate::clock::Clock;
 use crate::crypto::ContentHasher;
@@ -17,11 +17,9 @@ use crate::format::limits;
 use crate::fs::{self, Stat};
 use crate::gather::sqlite;
 use crate::model::{BlobId, BlobKind, Capture, Content, ContentHash, Slice};
-use crate::repo::{BlobReader, Repository, SharedIndex, load_slices};
+use crate::repo::{BlobReader, Filler, Packer, RepoError, Repository, SharedIndex, load_slices};
 use crate::report::Monitor;
 
-/// A group is handed on when it holds this many bytes.
-const GROUP: usize = 512 << 10;
 /// One read.
 const READ: usize = 256 << 10;
 /// Blocks of content hashes of ordinary files, and of those from 1 GiB on.
@@ -32,9 +30,10 @@ const LARGE: u64 = 1 << 30;
 const MIN_GROWN: u64 = 16 << 10;
 /// Trailing slices shorter than a small file are cut anew when there are this many.
 const MAX_TAILS: usize = 16;
-/// A file that is being changed while it is read is read again so often, when it is small enough to
-/// be held: a torn read of a configuration file is worth a second look.
+/// A file that is being changed while it is read is read again so often, when it is no larger than
+/// this: a torn read of a configuration file is worth a second look.
 const RETRIES: u32 = 2;
+const MAX_RETRIED: u64 = 512 << 10;
 /// Linux's clock for file times advances in ticks of up to 10 ms: a file that changed this short a
 /// time ago may change again without a visible sign.
 const TICK: Duration = Duration::from_millis(20);
@@ -54,9 +53,11 @@ pub(super) struct Context {
     pub(super) root: PathBuf,
     /// Check every captured database thoroughly.
     pub(super) verify: bool,
+    /// Takes what is new.
+    pub(super) packer: Packer,
 }
 
-/// The receiving side is gone: the backup ended early.
+/// The backup ends early; why is known elsewhere.
 pub(super) struct Stop;
 
 /// Why reading a file ended early.
@@ -79,33 +80,22 @@ impl From<Stop> for ReadError {
 
 /// Takes jobs until there are no more.
 pub(super) fn run(context: &Context, jobs: &Receiver<Job>) {
-    let mut waits = MAX_WAITS;
+    let mut reader = Reader::new(context, MAX_WAITS);
     for Job { files, out } in jobs {
-        let mut reader = Reader::new(context, out, waits);
-        let done = files.iter().try_for_each(|file| reader.file(file)).and_then(|()| reader.flush());
-        waits = reader.waits;
-        if done.is_err() || context.monitor.cancelled() {
-            break;
+        let mut read = || files.iter().try_for_each(|file| out.send(reader.file(file)?).map_err(|_| Stop));
+        if read().is_err() || context.monitor.cancelled() {
+            return;
         }
     }
+    // An early end is known to whoever ended it.
+    let _: Result<(), Stop> = reader.finish();
 }
 
-/// Reads files one after the other into groups of pieces.
+/// Reads files one after the other; what is new goes into the frames of its own filler.
 pub(super) struct Reader<'a> {
     pub(super) context: &'a Context,
-    out: Sender<Group>,
-    group: Group,
-    /// First byte of the buffer that belongs to no piece yet.
-    start: usize,
-    sent: u64,
-    pub(super) waits: u32,
-}
-
-/// A position to go back to.
-struct Mark {
-    sent: u64,
-    pieces: usize,
-    start: usize,
+    filler: Filler<'a>,
+    waits: u32,
 }
 
 /// Content of a file as read.
@@ -116,22 +106,26 @@ struct ReadContent {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(context: &'a Context, out: Sender<Group>, waits: u32) -> Self {
-        Self { context, out, group: Group::default(), start: 0, sent: 0, waits }
+    pub(super) fn new(context: &'a Context, waits: u32) -> Self {
+        Self { context, filler: context.packer.filler(), waits }
     }
 
-    /// Reads one file; whatever becomes of it is a piece.
-    pub(super) fn file(&mut self, job: &FileJob) -> Result<(), Stop> {
+    /// Reads one file.
+    pub(super) fn file(&mut self, job: &FileJob) -> Result<FileDone, Stop> {
         // What an earlier file left behind when it could not be read to its end.
-        self.group.buffer.truncate(self.start);
-        let done = match self.read(job) {
+        self.filler.discard();
+        Ok(match self.read(job) {
             Ok(file) => FileDone::Read(Box::new(file)),
             Err(ReadError::Stop) => return Err(Stop),
             Err(ReadError::Io(e)) if e.kind() == io::ErrorKind::NotFound => FileDone::Vanished,
             Err(ReadError::Io(e)) => FileDone::Failed(e.to_string()),
-        };
-        self.group.pieces.push(Piece::Done(done));
-        if self.group.buffer.len() >= GROUP { self.flush() } else { Ok(()) }
+        })
+    }
+
+    /// Stores what is left.
+    pub(super) fn finish(self) -> Result<(), Stop> {
+        let packer = &self.context.packer;
+        self.filler.finish().map_err(|error| stop(packer, error))
     }
 
     fn read(&mut self, job: &FileJob) -> Result<ReadFile, ReadError> {
@@ -157,7 +151,6 @@ impl<'a> Reader<'a> {
             if stat.size > limits::FILE_SIZE {
                 return Err(io::Error::other("is larger than 1 PiB").into());
             }
-            let mark = self.mark();
             let xattrs = fs::read_xattrs(&file)?;
             let content = self.content(&mut file, &stat, job.previous.as_deref())?;
             let after = fs::stat_file(&file)?;
@@ -169,8 +162,9 @@ impl<'a> Reader<'a> {
                 torn = true;
                 notes.push("changed while it was read".into());
             }
-            // One that only grew is whole up to the size it had, and shows as changed next time.
-            if torn && attempt < RETRIES && self.rewind(&mark) {
+            // One that only grew is whole up to the size it had, and shows as changed next time. What was
+            // stored of the torn one stays behind: a few blobs that nothing refers to.
+            if torn && attempt < RETRIES && stat.size <= MAX_RETRIED {
                 attempt += 1;
                 continue;
             }
@@ -192,6 +186,7 @@ impl<'a> Reader<'a> {
 
     /// Reads a file as plain bytes although it is a database.
     pub(super) fn raw(&mut self, job: &FileJob) -> Result<ReadFile, ReadError> {
+        self.filler.discard();
         let (mut file, stat) = job.parent.open_regular(job.path.name())?;
         let xattrs = fs::read_xattrs(&file)?;
         let content = self.content(&mut file, &stat, None)?;
@@ -308,7 +303,7 @@ impl<'a> Reader<'a> {
             let Slice::Blob { id, len, .. } = *slice else { break };
             let len = len as usize;
             self.fill(file, len, left)?;
-            let Some(bytes) = self.group.buffer.get(self.start..self.start + len) else { break };
+            let Some(bytes) = self.filler.loose().get(..len) else { break };
             // Equal only when the slice is its whole blob, which is what makes it a prefix check.
             if self.context.repository.sealer().keys.blob_id(BlobKind::Data, bytes) != id {
                 break;
@@ -318,8 +313,7 @@ impl<'a> Reader<'a> {
             }
             slices.push(*slice);
             same += len as u64;
-            self.start += len;
-            self.hand_on()?;
+            self.filler.skip(len);
         }
         Ok(same)
     }
@@ -336,7 +330,7 @@ impl<'a> Reader<'a> {
         let mut total = 0;
         loop {
             self.fill(file, MAX_CHUNK, &mut left)?;
-            let bytes = &self.group.buffer[self.start..];
+            let bytes = self.filler.loose();
             if bytes.is_empty() {
                 return Ok(total);
             }
@@ -349,78 +343,42 @@ impl<'a> Reader<'a> {
             let len32 = u32::try_from(len).map_err(io::Error::other)?;
             slices.push(Slice::Blob { id, offset: 0, len: len32 });
             total += len as u64;
-            self.emit(id, len)?;
+            self.take(id, len)?;
         }
     }
 
-    /// Reads until the buffer holds `want` bytes that belong to no piece yet, or nothing is left.
+    /// Reads until there are `want` loose bytes, or nothing is left.
     fn fill(&mut self, file: &mut File, want: usize, left: &mut u64) -> io::Result<()> {
-        let buffer = &mut self.group.buffer;
-        while buffer.len() - self.start < want && *left > 0 {
-            let at = buffer.len();
+        while self.filler.loose().len() < want && *left > 0 {
             let n = usize::try_from(*left).unwrap_or(READ).min(READ);
-            buffer.resize(at + n, 0);
-            let got = match file.read(&mut buffer[at..]) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => 0,
-                Err(e) => {
-                    buffer.truncate(at);
-                    return Err(e);
-                }
-                Ok(0) => {
-                    *left = 0;
-                    0
-                }
-                Ok(got) => got,
-            };
-            buffer.truncate(at + got);
+            let buffer = self.filler.buffer();
+            buffer.reserve(n);
+            let got = file.by_ref().take(n as u64).read_to_end(buffer)?;
             *left -= got as u64;
+            if got < n {
+                *left = 0;
+            }
         }
         Ok(())
     }
 
-    fn emit(&mut self, id: BlobId, len: usize) -> Result<(), Stop> {
-        self.group.pieces.push(Piece::Chunk { id, range: self.start..self.start + len });
-        self.start += len;
-        self.hand_on()
+    fn take(&mut self, id: BlobId, len: usize) -> Result<(), Stop> {
+        self.filler.take(id, len).map(drop).map_err(|error| stop(&self.context.packer, error))
     }
 
     /// Stores a blob that was not read into the buffer.
     pub(super) fn emit_bytes(&mut self, bytes: &[u8]) -> Result<BlobId, Stop> {
         let id = self.context.repository.sealer().keys.blob_id(BlobKind::Data, bytes);
-        self.start = self.group.buffer.len();
-        self.group.buffer.extend_from_slice(bytes);
-        self.emit(id, bytes.len())?;
+        self.filler.buffer().extend_from_slice(bytes);
+        self.take(id, bytes.len())?;
         Ok(id)
     }
+}
 
-    fn hand_on(&mut self) -> Result<(), Stop> {
-        if self.start >= GROUP { self.flush() } else { Ok(()) }
-    }
-
-    /// Hands on what is complete; bytes that belong to no piece yet stay.
-    pub(super) fn flush(&mut self) -> Result<(), Stop> {
-        let mut rest = Vec::with_capacity(GROUP + READ);
-        rest.extend_from_slice(&self.group.buffer[self.start..]);
-        let group = std::mem::replace(&mut self.group, Group { buffer: rest, pieces: Vec::new() });
-        self.start = 0;
-        self.sent += 1;
-        self.out.send(group).map_err(|_| Stop)
-    }
-
-    fn mark(&self) -> Mark {
-        Mark { sent: self.sent, pieces: self.group.pieces.len(), start: self.start }
-    }
-
-    /// Goes back, unless something was handed on since.
-    fn rewind(&mut self, mark: &Mark) -> bool {
-        if self.sent != mark.sent {
-            return false;
-        }
-        self.group.pieces.truncate(mark.pieces);
-        self.group.buffer.truncate(mark.start);
-        self.start = mark.start;
-        true
-    }
+/// Notes why it is over.
+fn stop(packer: &Packer, error: RepoError) -> Stop {
+    packer.fail(error);
+    Stop
 }
 
 /// True when the file changed so short a time before it is read that another change could leave the

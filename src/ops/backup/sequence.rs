@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 
-use crossbeam_channel::{Receiver, Select};
+use crossbeam_channel::Receiver;
 
 use super::Error;
-use super::job::{Batch, FileDone, FileJob, FoundFile, Group, Item, Piece, ReadFile};
+use super::job::{Batch, FileDone, FileJob, FoundFile, Item, ReadFile};
 use super::reader::{Context, Reader};
 use super::walk::{Describer, link_group};
 use crate::format::limits;
@@ -16,14 +16,11 @@ use crate::model::{
     RepoPath, Slices, Stats,
 };
 use crate::ops::cache_keys;
-use crate::repo::{
-    BaselineWriter, IdSet, ManifestWriter, Packer, PageTable, RepoError, SegmentSink, store_slices,
-};
+use crate::repo::{BaselineWriter, IdSet, ManifestWriter, PageTable, RepoError, SegmentSink, store_slices};
 
 /// Stores meta blobs, and keeps the copy for the cache.
 struct Segments<'a> {
     context: &'a Context,
-    packer: &'a mut Packer,
     known: &'a IdSet,
     baseline: &'a mut Option<BaselineWriter>,
 }
@@ -32,7 +29,7 @@ impl SegmentSink for Segments<'_> {
     fn store(&mut self, level: Option<u8>, bytes: Vec<u8>) -> Result<BlobId, RepoError> {
         let id = self.context.repository.sealer().keys.blob_id(BlobKind::Meta, &bytes);
         if !self.known.contains(&id) {
-            self.packer.add(BlobKind::Meta, id, &bytes)?;
+            self.context.packer.add(BlobKind::Meta, id, &bytes)?;
         }
         if level.is_none() && self.baseline.is_some() {
             self.context.repository.cache().keep_list(&id, &bytes);
@@ -52,7 +49,6 @@ impl SegmentSink for Segments<'_> {
 /// State of the snapshot being made.
 pub(super) struct Sequencer<'a> {
     pub(super) context: &'a Context,
-    pub(super) packer: Packer,
     pub(super) known: IdSet,
     pub(super) baseline: Option<BaselineWriter>,
     pub(super) describer: Describer,
@@ -74,10 +70,9 @@ pub(super) struct Sequencer<'a> {
 }
 
 impl<'a> Sequencer<'a> {
-    pub(super) fn new(context: &'a Context, packer: Packer, known: IdSet, root_dev: u64) -> Self {
+    pub(super) fn new(context: &'a Context, known: IdSet, root_dev: u64) -> Self {
         Self {
             context,
-            packer,
             known,
             baseline: None,
             describer: Describer::new(),
@@ -95,43 +90,26 @@ impl<'a> Sequencer<'a> {
         }
     }
 
-    /// Takes the databases that are read before the walk, from whichever reader has something: one that
-    /// had to wait until it is its database's turn would leave a processor idle.
-    pub(super) fn early(&mut self, mut databases: Vec<(RepoPath, Receiver<Group>)>) -> Result<(), Error> {
-        while !databases.is_empty() {
-            let mut readers = Select::new();
-            for (_, groups) in &databases {
-                readers.recv(groups);
-            }
-            let ready = readers.select();
-            let at = ready.index();
-            let group = ready.recv(&databases[at].1).map_err(|_| self.reader_ended())?;
-            if let Some(done) = self.group(group)? {
-                let (path, _) = databases.swap_remove(at);
-                self.early.insert(path, done);
-            }
+    /// Takes the databases that are read before the walk.
+    pub(super) fn early(&mut self, databases: Vec<(RepoPath, Receiver<FileDone>)>) -> Result<(), Error> {
+        for (path, read) in databases {
+            let done = self.read(Some(&read))?;
+            self.early.insert(path, done);
         }
         Ok(())
     }
 
-    /// Stores the chunks of a group that belongs to one file; gives what became of the file if the group
-    /// is its last.
-    fn group(&mut self, group: Group) -> Result<Option<FileDone>, Error> {
-        for piece in group.pieces {
-            match piece {
-                Piece::Chunk { id, range } => {
-                    let bytes = group.buffer.get(range).unwrap_or_default();
-                    self.packer.add(BlobKind::Data, id, bytes)?;
-                }
-                Piece::Done(done) => return Ok(Some(done)),
-            }
-        }
-        Ok(None)
+    /// What became of the next file of a batch.
+    fn read(&self, read: Option<&Receiver<FileDone>>) -> Result<FileDone, Error> {
+        read.and_then(|read| read.recv().ok()).ok_or_else(|| self.reader_ended())
     }
 
     /// A reader that ends without a word failed or was told to stop.
     fn reader_ended(&self) -> Error {
-        if self.context.monitor.cancelled() { Error::Interrupted } else { RepoError::Worker.into() }
+        if self.context.monitor.cancelled() {
+            return Error::Interrupted;
+        }
+        self.context.packer.take_fault().unwrap_or(RepoError::Worker).into()
     }
 
     /// The databases that [`Sequencer::early`] took.
@@ -146,9 +124,8 @@ impl<'a> Sequencer<'a> {
                 return Err(Error::Interrupted);
             }
             let before = (self.files(), self.stats.bytes);
-            let mut pieces = Pieces::new(batch.groups.as_ref());
             for item in batch.items {
-                self.item(item, &mut pieces)?;
+                self.item(item, batch.read.as_ref())?;
             }
             self.context.monitor.progress(self.files() - before.0, self.stats.bytes - before.1);
         }
@@ -162,16 +139,11 @@ impl<'a> Sequencer<'a> {
     /// Ends the manifest.
     pub(super) fn finish_manifest(&mut self) -> Result<ManifestRef, Error> {
         let manifest = std::mem::take(&mut self.manifest);
-        let mut sink = Segments {
-            context: self.context,
-            packer: &mut self.packer,
-            known: &self.known,
-            baseline: &mut self.baseline,
-        };
+        let mut sink = Segments { context: self.context, known: &self.known, baseline: &mut self.baseline };
         Ok(manifest.finish(&mut sink)?)
     }
 
-    fn item(&mut self, item: Item, pieces: &mut Pieces<'_>) -> Result<(), Error> {
+    fn item(&mut self, item: Item, read: Option<&Receiver<FileDone>>) -> Result<(), Error> {
         match item {
             Item::Keep(entry) => self.keep(*entry),
             Item::Made(entry, notes) => {
@@ -179,7 +151,7 @@ impl<'a> Sequencer<'a> {
                 self.push(*entry)
             }
             Item::File(found) => {
-                let done = self.pieces(pieces)?;
+                let done = self.read(read)?;
                 self.file(found, done)
             }
             Item::Captured(found) => match self.early.remove(&found.path) {
@@ -225,19 +197,6 @@ impl<'a> Sequencer<'a> {
         self.errors.push(FileError { path, message });
     }
 
-    /// Stores the chunks of one file and returns what became of it.
-    fn pieces(&mut self, pieces: &mut Pieces<'_>) -> Result<FileDone, Error> {
-        loop {
-            match pieces.next().ok_or_else(|| self.reader_ended())? {
-                Piece::Chunk { id, range } => {
-                    let bytes = pieces.buffer.get(range).unwrap_or_default();
-                    self.packer.add(BlobKind::Data, id, bytes)?;
-                }
-                Piece::Done(done) => return Ok(done),
-            }
-        }
-    }
-
     fn file(&mut self, found: FoundFile, done: FileDone) -> Result<(), Error> {
         match done {
             FileDone::Read(read) => self.read_file(found, *read),
@@ -264,12 +223,7 @@ impl<'a> Sequencer<'a> {
         } else {
             self.stats.files_new += 1;
         }
-        let mut sink = Segments {
-            context: self.context,
-            packer: &mut self.packer,
-            known: &self.known,
-            baseline: &mut self.baseline,
-        };
+        let mut sink = Segments { context: self.context, known: &self.known, baseline: &mut self.baseline };
         let slices = store_slices(read.slices, &mut sink)?;
         let content = Content { size: read.size, slices, hash: read.hash, capture: read.capture };
         if let Some(database) = read.database {
@@ -343,15 +297,10 @@ impl<'a> Sequencer<'a> {
         if let Some(entry) = kept {
             return self.keep(*entry);
         }
-        // Rare: a file that only looks like a companion, or the journal of a raw copy. One group
-        // more than a reader may be ahead by is all that can be outstanding here.
-        let (out, groups) = crossbeam_channel::unbounded();
-        let mut reader = Reader::new(self.context, out, 0);
-        if reader.file(&job).and_then(|()| reader.flush()).is_err() {
-            return Err(RepoError::Worker.into());
-        }
-        drop(reader);
-        let done = self.pieces(&mut Pieces::new(Some(&groups)))?;
+        // Rare: a file that only looks like a companion, or the journal of a raw copy.
+        let mut reader = Reader::new(self.context, 0);
+        let done = reader.file(&job).and_then(|done| reader.finish().map(|()| done));
+        let done = done.map_err(|_| self.reader_ended())?;
         self.file(found, done)
     }
 
@@ -383,12 +332,7 @@ impl<'a> Sequencer<'a> {
         {
             lists.iter().for_each(|id| baseline.known(*id));
         }
-        let mut sink = Segments {
-            context: self.context,
-            packer: &mut self.packer,
-            known: &self.known,
-            baseline: &mut self.baseline,
-        };
+        let mut sink = Segments { context: self.context, known: &self.known, baseline: &mut self.baseline };
         Ok(self.manifest.push(&entry, &mut sink)?)
     }
 
@@ -415,29 +359,5 @@ impl<'a> Sequencer<'a> {
             baseline.finish(id, snapshot).map_err(failed)?;
         }
         Ok(())
-    }
-}
-
-/// The pieces of a batch, one after the other.
-struct Pieces<'a> {
-    groups: Option<&'a Receiver<Group>>,
-    buffer: Vec<u8>,
-    pieces: std::vec::IntoIter<Piece>,
-}
-
-impl<'a> Pieces<'a> {
-    fn new(groups: Option<&'a Receiver<Group>>) -> Self {
-        Self { groups, buffer: Vec::new(), pieces: Vec::new().into_iter() }
-    }
-
-    fn next(&mut self) -> Option<Piece> {
-        loop {
-            if let Some(piece) = self.pieces.next() {
-                return Some(piece);
-            }
-            let group = self.groups?.recv().ok()?;
-            self.buffer = group.buffer;
-            self.pieces = group.pieces.into_iter();
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Sender, unbounded};
 
 use super::database::{mark, wal_mark};
 use super::job::{Batch, FileJob, FoundFile, Item, Job};
@@ -18,12 +18,10 @@ use crate::ops::cache_keys;
 use crate::repo::{BlobReader, load_slices};
 
 /// Items of one batch.
-const BATCH_ITEMS: usize = 512;
+const BATCH_ITEMS: usize = 256;
 /// Files of one job, and their bytes: enough to make hand-over cheap, few enough to spread.
 const JOB_FILES: usize = 64;
 const JOB_BYTES: u64 = 512 << 10;
-/// Groups that a reader may be ahead by.
-const GROUPS_AHEAD: usize = 1;
 
 /// Makes metadata from what the walk saw.
 pub(super) struct Describer {
@@ -131,13 +129,14 @@ impl Walk<'_> {
         if items.is_empty() {
             return Ok(());
         }
-        let mut groups = None;
+        let mut read = None;
         if !files.is_empty() {
-            let (out, receive) = bounded(GROUPS_AHEAD);
-            groups = Some(receive);
+            // Unbounded in effect: as many as there are files in the job.
+            let (out, receive) = unbounded();
+            read = Some(receive);
             self.jobs.send(Job { files, out }).map_err(|_| Stop)?;
         }
-        self.batches.send(Batch { items, groups }).map_err(|_| Stop)
+        self.batches.send(Batch { items, read }).map_err(|_| Stop)
     }
 
     fn entry(&mut self, found: FoundEntry) {
