@@ -6,6 +6,7 @@ mod error;
 mod location;
 mod requests;
 mod run;
+mod scratch;
 
 pub use doctor::{Finding, Severity, doctor};
 pub use error::AppError;
