@@ -9,6 +9,8 @@
 //! limit walk SRC [THREADS]          a stat walk
 //! ```
 
+#![allow(clippy::print_stdout, reason = "a program of its own")]
+
 use std::collections::VecDeque;
 use std::error::Error;
 use std::ffi::{OsStr, OsString};

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AppError, Location};
-use crate::crypto;
+use super::{AppError, Location, scratch};
 use crate::fs;
 use crate::model::{SnapshotKind, Timestamp};
 use crate::rclone::{self, Environment, Target, Version};
-use crate::remote::{Fault, Local, Rclone, Remote, RemoteError, contract};
+use crate::remote::{Fault, Remote, RemoteError, contract};
 use crate::repo::{CachePlace, Catalog, Folder, RepoError, Repository, parse_name};
 
 use super::requests::DoctorRequest;
@@ -46,8 +45,6 @@ const SMALL_PROBE: usize = 64;
 const BIG_PROBE: usize = 4 << 20;
 const ROUND_TRIPS: usize = 3;
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
-/// The folder of probes; each run has one of its own below it.
-const SCRATCH: &str = "doctor";
 
 /// Looks at everything, and tells `each` what it finds as it goes.
 pub fn doctor(request: &DoctorRequest, each: &mut dyn FnMut(&Finding)) {
@@ -61,8 +58,8 @@ pub fn doctor(request: &DoctorRequest, each: &mut dyn FnMut(&Finding)) {
     if !doctor.repository(&remote) || request.monitor.cancelled() {
         return;
     }
-    match crypto::random::<8>() {
-        Ok(name) => doctor.scratch(&data_encoding::HEXLOWER.encode(&name)),
+    match scratch::fresh() {
+        Ok(folder) => doctor.scratch(&folder),
         Err(e) => doctor.say("remote", Severity::Problem, format!("no randomness: {e}")),
     }
 }
@@ -213,31 +210,23 @@ impl Doctor<'_> {
     }
 
     /// Tries everything that backups and prunes do, in a folder of its own.
-    fn scratch(&mut self, name: &str) {
-        let remote = self.below(&format!("{SCRATCH}/{name}"));
+    fn scratch(&mut self, folder: &str) {
+        let remote = self.below(folder);
         let mut left = Vec::new();
         if self.permissions(remote.as_ref(), &mut left) {
             self.speed(remote.as_ref(), &mut left);
-            self.clock_skew(name);
+            self.clock_skew(folder);
         }
         let deletes = self.clean_up(remote.as_ref(), &left);
         drop(remote);
         if self.request.remote_test && !self.request.monitor.cancelled() {
-            self.contract(&format!("{SCRATCH}/{name}-test"), deletes);
+            self.contract(&format!("{folder}-test"), deletes);
         }
-        self.remove_folders();
+        scratch::remove_folders(&self.request.location);
     }
 
-    /// A remote in a folder below the repository's.
     fn below(&self, folder: &str) -> Arc<dyn Remote> {
-        match &self.request.location {
-            Location::Local(path) => Arc::new(Local::new(path.join(folder))),
-            Location::Rclone(target) => Arc::new(Rclone::new(
-                target.below(folder),
-                Arc::clone(&self.request.monitor),
-                Arc::clone(&self.request.clock),
-            )),
-        }
+        scratch::below(&self.request.location, folder, &self.request.monitor, &self.request.clock)
     }
 
     fn permissions(&mut self, remote: &dyn Remote, left: &mut Vec<&'static str>) -> bool {
@@ -298,10 +287,10 @@ impl Doctor<'_> {
     }
 
     /// Compares our clock with the time that the service gave the probe.
-    fn clock_skew(&mut self, name: &str) {
+    fn clock_skew(&mut self, folder: &str) {
         let Location::Rclone(target) = &self.request.location else { return };
         let environment = Environment::new(fs::inherited_variables());
-        let place = format!("{}{SCRATCH}/{name}/index", rclone::REMOTE);
+        let place = format!("{}{folder}/index", rclone::REMOTE);
         let arguments = ["lsjson", "--use-server-modtime", place.as_str()];
         let now = self.request.clock.now();
         let listed = rclone::command(target, &environment, &arguments, b"", COMMAND_LIMIT);
@@ -368,19 +357,6 @@ impl Doctor<'_> {
             let message =
                 format!("{} objects of the test stay in {}", outcome.remaining.len(), remote.location());
             self.say("remote test", Severity::Note, message);
-        }
-    }
-
-    /// Empty folders are no objects, but nobody wants to find them.
-    fn remove_folders(&self) {
-        match &self.request.location {
-            Location::Local(path) => drop(fs::remove_empty_dirs(&path.join(SCRATCH))),
-            Location::Rclone(target) => {
-                let environment = Environment::new(fs::inherited_variables());
-                let place = format!("{}{SCRATCH}", rclone::REMOTE);
-                let arguments = ["rmdirs", place.as_str()];
-                drop(rclone::command(target, &environment, &arguments, b"", COMMAND_LIMIT));
-            }
         }
     }
 }

@@ -31,6 +31,17 @@ pub enum AppError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// A speed could not be measured.
+    #[error("cannot measure {what}: {message}")]
+    Measure {
+        /// Of what.
+        what: &'static str,
+        /// The reason.
+        message: String,
+    },
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
     /// Writing the result failed.
     #[error("cannot write the output: {0}")]
     Output(#[from] std::io::Error),
@@ -63,7 +74,8 @@ impl Classify for AppError {
             Self::Restore(e) => e.class(),
             Self::Select(e) => e.class(),
             Self::Path { .. } => ErrorClass::Usage,
-            Self::Output(_) => ErrorClass::Failed,
+            Self::Interrupted => ErrorClass::Interrupted,
+            Self::Output(_) | Self::Measure { .. } => ErrorClass::Failed,
         }
     }
 }

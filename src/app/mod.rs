@@ -1,12 +1,18 @@
 //! Use cases: a typed request in, a typed outcome out. Opens repository and remote, runs one
 //! operation of [`crate::ops`]. Knows no terminal and no environment.
 
+mod bench;
 mod doctor;
 mod error;
 mod location;
 mod requests;
 mod run;
+mod scratch;
 
+pub use bench::{
+    BenchOutcome, BenchRequest, Bound, Estimate, Left, Level, Rate, RemoteOutcome, RemoteSpeed, Stages, Tree,
+    bench,
+};
 pub use doctor::{Finding, Severity, doctor};
 pub use error::AppError;
 pub use location::{Location, LocationError, SCHEME};

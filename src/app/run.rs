@@ -21,7 +21,7 @@ use crate::repo::{
 use crate::report::Monitor;
 
 /// Packs on their way at once, at most: each is held in memory.
-const UPLOADS: usize = 4;
+pub(super) const UPLOADS: usize = 4;
 /// And at least: while one waits for a disk, the next is filled.
 const LEAST_UPLOADS: usize = 3;
 

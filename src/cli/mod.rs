@@ -14,6 +14,7 @@ mod text;
 mod units;
 
 mod backup;
+mod bench;
 mod cat;
 mod check;
 mod completions;
@@ -98,6 +99,7 @@ enum Command {
     Key(key::Args),
     Config(config::Args),
     Doctor(doctor::Args),
+    Bench(bench::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -141,6 +143,7 @@ fn dispatch(cli: Cli, env: Environment, output: Output, exit: fn(i32)) -> Result
         Command::Key(args) => key::run(&args, &ctx),
         Command::Config(args) => config::run(&args, &ctx),
         Command::Doctor(args) => doctor::run(&args, &ctx),
+        Command::Bench(args) => bench::run(&args, &ctx),
         Command::Completions(_) | Command::Man(_) => Ok(Status::Done),
     }
 }

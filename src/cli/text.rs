@@ -17,6 +17,12 @@ pub(super) struct JsonPath {
     path_base64: Option<String>,
 }
 
+impl From<&Path> for JsonPath {
+    fn from(path: &Path) -> Self {
+        path.as_os_str().as_bytes().into()
+    }
+}
+
 impl From<&[u8]> for JsonPath {
     fn from(bytes: &[u8]) -> Self {
         let (path, path_base64) = lossy(bytes);

@@ -172,7 +172,7 @@ fn blobs_are_stored_once_and_read_back_verified() {
     let repository = repository(&remote, dir.path());
     let blobs: Vec<_> = (0..40u8).map(|n| bytes(n.into(), 1 + 20_000 * usize::from(n % 7))).collect();
     let id = |b: &Vec<u8>| repository.sealer().keys.blob_id(BlobKind::Data, b);
-    let mut first = packer(&repository);
+    let first = packer(&repository);
     for blob in blobs.iter().chain(&blobs) {
         first.add(BlobKind::Data, id(blob), blob).unwrap();
     }
@@ -180,7 +180,7 @@ fn blobs_are_stored_once_and_read_back_verified() {
     assert_eq!(published.raw, blobs.iter().map(|b| b.len() as u64).sum::<u64>());
     assert!(published.packs > 1);
 
-    let mut second = packer(&repository);
+    let second = packer(&repository);
     assert!(blobs.iter().all(|b| !second.add(BlobKind::Data, id(b), b).unwrap()));
     assert_eq!(second.publish().unwrap(), super::Published::default());
 
@@ -200,7 +200,7 @@ fn packs_of_an_interrupted_run_are_found_and_published() {
     let repository = repository(&remote, dir.path());
     let blobs: Vec<_> = (0..100).map(|n| bytes(n, 50_000)).collect();
     let id = |b: &Vec<u8>| repository.sealer().keys.blob_id(BlobKind::Data, b);
-    let mut first = packer(&repository);
+    let first = packer(&repository);
     blobs.iter().for_each(|b| assert!(first.add(BlobKind::Data, id(b), b).unwrap()));
     first.publish().unwrap();
     // As if the run had ended before its index was stored.
@@ -219,7 +219,7 @@ fn packs_of_an_interrupted_run_are_found_and_published() {
     remote.delete(&super::pack_name(&notes[0].id)).unwrap();
     remote.tamper(&super::pack_name(&notes[1].id), vec![0; 100]);
 
-    let mut second = packer(&repository);
+    let second = packer(&repository);
     let fresh = blobs.iter().filter(|b| second.add(BlobKind::Data, id(b), b).unwrap()).count();
     assert!((1..=45).contains(&fresh), "{fresh} blobs stored again");
     let published = second.publish().unwrap();
@@ -270,7 +270,7 @@ fn a_remote_that_fails_fails_the_run_and_publishes_no_index() {
     let repository =
         Repository::open(Arc::clone(&remote), &passphrase(), CachePlace { dir: dir.path(), keeps_key: true })
             .unwrap();
-    let mut packer = packer(&repository);
+    let packer = packer(&repository);
     let mut failed = None;
     for n in 0..400 {
         let blob = bytes(n, 50_000);

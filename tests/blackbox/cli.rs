@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use crate::support::{Place, names};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 14] = [
     "init",
     "backup",
     "snapshots",
@@ -17,6 +17,8 @@ const COMMANDS: [&str; 12] = [
     "stats",
     "key",
     "config",
+    "doctor",
+    "bench",
     "completions",
     "man",
 ];

@@ -282,18 +282,19 @@ fn an_interrupted_backup_is_130_and_does_no_harm() {
     for i in 0..40 {
         put(&tree, &format!("{i}"), &noise(i, 2 << 20));
     }
+    let temporary = |path: &Path| path.to_str().unwrap().contains(".exuvia-tmp-");
+    let packs = || files(&place.path("repo/packs")).keys().filter(|path| !temporary(path)).count();
     for (round, signal) in [Signal::INT, Signal::TERM].into_iter().enumerate() {
+        let before = packs();
         let child = place.start(&["--json", "backup", "tree"]);
-        // Something is being stored: the backup is in the middle.
-        let before = files(&place.path("repo/packs")).len();
-        until("a pack", || files(&place.path("repo/packs")).len() > before);
+        // Something is stored: the backup is in the middle.
+        until("a pack", || packs() > before);
         kill_process(Pid::from_child(&child), signal).unwrap();
         let run = ended(child).exits(130);
         assert_eq!((run.text(), &run.error()["class"]), ("", &"interrupted".into()), "round {round}");
         assert!(place.snapshots().is_empty());
         place.is_sound();
     }
-    let temporary = |path: &Path| path.to_str().unwrap().contains(".exuvia-tmp-");
     assert!(!files(&place.path("")).keys().any(|path| temporary(path)), "temporary files are left");
     let done = place.backup("tree");
     assert!(done["bytes_added_stored"].as_u64().unwrap() < 75 << 20, "nothing was used again: {done}");

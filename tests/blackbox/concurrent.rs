@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use exuvia::app::{
-    self, BackupRequest, CheckRequest, InitRequest, Location, Passphrase, ReadData, ScryptParams, Selection,
-    Session,
+    self, BackupRequest, CheckRequest, Compression, InitRequest, Location, Passphrase, ReadData,
+    ScryptParams, Selection, Session,
 };
 use exuvia::clock::SystemClock;
 use exuvia::model::{Classify, ErrorClass, Reason};
@@ -110,7 +110,7 @@ fn take(session: &Session, root: &Path) {
         rescan: false,
         skip_if_unchanged: false,
         verify: false,
-        level: 3,
+        compression: Compression::Default,
     };
     app::backup(session, &request).unwrap();
 }

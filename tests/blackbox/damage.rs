@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use exuvia::app::{
-    self, BackupRequest, CheckRequest, InitRequest, Location, Passphrase, ReadData, RestoreRequest,
-    ScryptParams, Selection, Session,
+    self, BackupRequest, CheckRequest, Compression, InitRequest, Location, Passphrase, ReadData,
+    RestoreRequest, ScryptParams, Selection, Session,
 };
 use exuvia::clock::SystemClock;
 use exuvia::model::Reason;
@@ -48,7 +48,7 @@ fn take(session: &Session, root: &Path) -> String {
         rescan: false,
         skip_if_unchanged: false,
         verify: false,
-        level: 3,
+        compression: Compression::Default,
     };
     let outcome = app::backup(session, &request).unwrap();
     assert!(outcome.snapshot.complete, "{:?}", outcome.errors);

@@ -1,0 +1,344 @@
+//! Each stage of backups and restores for itself, then all of them together: `cargo bench`, or
+//! `cargo bench --bench stages NAME` for those whose name has `NAME` in it.
+
+#![allow(clippy::unwrap_used, reason = "benchmarks may stop at the first surprise")]
+
+use std::cell::RefCell;
+use std::fs;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use divan::Bencher;
+use divan::counter::{BytesCount, ItemsCount};
+use exuvia::app::{
+    self, BackupRequest, Compression, InitRequest, Location, Passphrase, RestoreRequest, ScryptParams,
+    Selection, Session,
+};
+use exuvia::chunk::Chunker;
+use exuvia::clock::{Clock, SystemClock};
+use exuvia::crypto::{self, FramePlace, Keyring, MasterKey, ObjectKey, ObjectKind};
+use exuvia::format::index_v1::PackInfo;
+use exuvia::format::pack_v1::{BlobInfo, FrameInfo};
+use exuvia::format::segment_v1::{self, LeafBuilder};
+use exuvia::gather::{Gather, TreeWalk, WalkOptions};
+use exuvia::model::{
+    BlobId, BlobKind, Content, Entry, EntryKind, Metadata, ObjectId, Owner, Reason, RepoPath, RepositoryId,
+    Slice, Slices, Timestamp,
+};
+use exuvia::repo::Index;
+use exuvia::report::{Monitor, Silent};
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+/// So long after a file was written its times are trusted, also where they have no fractions of seconds.
+const SETTLED: Duration = Duration::from_millis(2_500);
+
+fn main() {
+    divan::main();
+}
+
+fn keys() -> Keyring {
+    Keyring::new(&MasterKey::from_bytes([7; 32]))
+}
+
+/// What does not compress.
+fn noise(seed: usize, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// Words, marks and numbers that compress about as notes and logs do.
+fn text(seed: usize, len: usize) -> Vec<u8> {
+    const WORDS: [&str; 16] = [
+        "cicada ",
+        "skin ",
+        "bark ",
+        "summer ",
+        "night ",
+        "grows ",
+        "left ",
+        "behind ",
+        "the ",
+        "of ",
+        "a ",
+        "\"id\":",
+        "\"text\":",
+        "{",
+        "}\n",
+        ", ",
+    ];
+    let mut out = Vec::with_capacity(len + 16);
+    for byte in noise(seed, len) {
+        if out.len() >= len {
+            break;
+        }
+        out.extend_from_slice(WORDS[usize::from(byte) % WORDS.len()].as_bytes());
+        if byte > 200 {
+            out.extend_from_slice(format!("{byte:x}").as_bytes());
+        }
+    }
+    out.truncate(len);
+    out
+}
+
+#[divan::bench]
+fn chunk_8_mib(bencher: Bencher<'_, '_>) {
+    let (bytes, chunker) = (text(1, 8 * MIB), Chunker::new(keys().gear_table()));
+    bencher.counter(BytesCount::of_slice(&bytes)).bench_local(|| {
+        let (mut rest, mut chunks) = (bytes.as_slice(), 0);
+        while let Some(len) = chunker.cut(rest, true) {
+            rest = &rest[len..];
+            chunks += 1;
+        }
+        chunks
+    });
+}
+
+#[divan::bench(args = [4 * KIB, 64 * KIB, MIB])]
+fn blob_id(bencher: Bencher<'_, '_>, len: usize) {
+    let (bytes, keys) = (noise(2, len), keys());
+    bencher
+        .counter(BytesCount::of_slice(&bytes))
+        .bench_local(|| keys.blob_id(BlobKind::Data, black_box(&bytes)));
+}
+
+#[divan::bench(args = [1, 2, 3, 12])]
+fn zstd_1_mib(bencher: Bencher<'_, '_>, level: i32) {
+    let (frame, mut zstd) = (text(3, MIB), zstd::bulk::Compressor::new(level).unwrap());
+    bencher.counter(BytesCount::of_slice(&frame)).bench_local(|| zstd.compress(&frame).unwrap());
+}
+
+fn place() -> FramePlace {
+    let repository = RepositoryId([7; 16]);
+    FramePlace { repository, kind: ObjectKind::Pack, version: 1, number: 0, last: false }
+}
+
+#[divan::bench]
+fn seal_1_mib(bencher: Bencher<'_, '_>) {
+    let (frame, key) = (noise(4, MIB), ObjectKey::from_bytes([7; 32]));
+    bencher.counter(BytesCount::of_slice(&frame)).with_inputs(|| frame.clone()).bench_local_values(
+        |mut buffer| {
+            key.seal(place(), &mut buffer, 0).unwrap();
+            buffer
+        },
+    );
+}
+
+#[divan::bench]
+fn open_1_mib(bencher: Bencher<'_, '_>) {
+    let (mut frame, key) = (noise(4, MIB), ObjectKey::from_bytes([7; 32]));
+    key.seal(place(), &mut frame, 0).unwrap();
+    bencher.counter(BytesCount::new(MIB)).with_inputs(|| frame.clone()).bench_local_values(|mut buffer| {
+        key.open(place(), &mut buffer).unwrap();
+        buffer
+    });
+}
+
+#[divan::bench]
+fn sha256_16_mib(bencher: Bencher<'_, '_>) {
+    let pack = noise(5, 16 * MIB);
+    bencher.counter(BytesCount::of_slice(&pack)).bench_local(|| crypto::sha256(black_box(&pack)));
+}
+
+/// Files as most are: of one blob each.
+fn entries() -> Vec<Entry> {
+    let (keys, owner) = (keys(), Arc::new(Owner { uid: 1000, gid: 1000, ..Owner::default() }));
+    let entry = |n: u32| {
+        let id = keys.blob_id(BlobKind::Data, &n.to_le_bytes());
+        let slices = Slices::Inline(vec![Slice::Blob { id, offset: 0, len: 100 + n }]);
+        let time = Timestamp { secs: 1_700_000_000 + i64::from(n) * 37, nanos: n * 1_000 };
+        let owner = Arc::clone(&owner);
+        let meta = Metadata {
+            mode: 0o644,
+            owner,
+            mtime: time,
+            ctime: time,
+            inode: u64::from(n) * 3,
+            xattrs: Vec::new(),
+        };
+        let path = RepoPath::new(format!("sessions/{:03}/{n:06}.jsonl", n / 50).into_bytes()).unwrap();
+        let kind = EntryKind::File(Content { size: u64::from(100 + n), slices, ..Content::default() });
+        Entry { path, kind, meta, link_group: 0, unsettled: false }
+    };
+    (0..1_000).map(entry).collect()
+}
+
+fn segment(entries: &[Entry]) -> Vec<u8> {
+    let mut leaf = LeafBuilder::default();
+    entries.iter().for_each(|entry| leaf.push(entry));
+    leaf.finish()
+}
+
+#[divan::bench]
+fn segment_encode(bencher: Bencher<'_, '_>) {
+    let entries = entries();
+    bencher.counter(ItemsCount::new(entries.len())).bench_local(|| segment(&entries));
+}
+
+#[divan::bench]
+fn segment_decode(bencher: Bencher<'_, '_>) {
+    let entries = entries();
+    let bytes = segment(&entries);
+    bencher
+        .counter(ItemsCount::new(entries.len()))
+        .bench_local(|| segment_v1::decode(black_box(&bytes)).unwrap());
+}
+
+#[divan::bench]
+fn index_lookup(bencher: Bencher<'_, '_>) {
+    let keys = keys();
+    let id = |n: u32| keys.blob_id(BlobKind::Data, &n.to_le_bytes());
+    let frame = |first: u32| FrameInfo {
+        stored: 50_000,
+        raw: 100_000,
+        compressed: true,
+        kind: BlobKind::Data,
+        blobs: (first..first + 100).map(|n| BlobInfo::new(id(n), 1_000)).collect(),
+    };
+    let frames = (0..2_000).map(|n| frame(n * 100)).collect();
+    let mut index = Index::default();
+    index.add_pack(&PackInfo { id: ObjectId([7; 32]), size: 100_000_000, frames });
+    // One half is there, one half is not; many, so that no cache has just those.
+    let asked: Vec<BlobId> = (0..100_000).map(|n| id(n * 4)).collect();
+    bencher
+        .counter(ItemsCount::new(asked.len()))
+        .bench_local(|| asked.iter().filter(|id| index.contains(id)).count());
+}
+
+fn write(dir: &Path, name: &str, bytes: &[u8]) {
+    let path = dir.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+#[divan::bench(sample_size = 1, max_time = 2)]
+fn walk_4_000_files(bencher: Bencher<'_, '_>) {
+    let dir = tempfile::tempdir().unwrap();
+    (0..4_000).for_each(|n| write(dir.path(), &format!("{:03}/{n}.md", n / 20), b"x"));
+    bencher.counter(ItemsCount::new(4_201usize)).bench_local(|| {
+        let mut walk = TreeWalk::new(dir.path(), WalkOptions::default()).unwrap();
+        std::iter::from_fn(|| walk.next()).count()
+    });
+}
+
+/// A tree of 2,010 files and a place for repositories.
+struct World {
+    dir: tempfile::TempDir,
+    bytes: usize,
+    made: usize,
+}
+
+impl World {
+    fn new() -> Self {
+        let mut world = Self { dir: tempfile::tempdir().unwrap(), bytes: 0, made: 0 };
+        for n in 0..2_000 {
+            world.write(&format!("notes/{:03}/{n}.md", n / 25), &text(n, 2 * KIB + n * 6));
+        }
+        (0..8).for_each(|n| world.write(&format!("sessions/{n}.jsonl"), &text(9_000 + n, MIB + n)));
+        (0..2).for_each(|n| world.write(&format!("media/{n}.jpg"), &noise(n, 3 * MIB)));
+        world
+    }
+
+    fn tree(&self) -> PathBuf {
+        self.dir.path().join("tree")
+    }
+
+    fn write(&mut self, name: &str, bytes: &[u8]) {
+        write(&self.tree(), name, bytes);
+        self.bytes += bytes.len();
+    }
+
+    fn fresh(&mut self, what: &str) -> PathBuf {
+        self.made += 1;
+        self.dir.path().join(format!("{what}-{}", self.made))
+    }
+
+    /// An empty repository, and a machine that has seen nothing of it.
+    fn repository(&mut self) -> Session {
+        let monitor: Arc<dyn Monitor> = Arc::new(Silent);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let session = Session {
+            repository: Location::Local(self.fresh("repository")),
+            passphrase: Passphrase::new(b"passphrase".to_vec()),
+            cache_dir: self.fresh("cache"),
+            key_cache: true,
+            monitor,
+            clock,
+            threads: std::thread::available_parallelism().map_or(2, usize::from),
+        };
+        let request = InitRequest { label: String::new(), params: ScryptParams::GENERATED };
+        app::init(&session, &request).unwrap();
+        session
+    }
+
+    fn backup(&self, session: &Session) -> u64 {
+        let request = BackupRequest {
+            root: self.tree(),
+            paths: Vec::new(),
+            selection: Selection::default(),
+            tags: Vec::new(),
+            reason: Reason::Manual,
+            dry_run: false,
+            rescan: false,
+            skip_if_unchanged: false,
+            verify: false,
+            compression: Compression::Default,
+        };
+        let outcome = app::backup(session, &request).unwrap();
+        assert!(outcome.errors.is_empty());
+        outcome.snapshot.stats.files_unmodified
+    }
+
+    fn restore(&self, session: &Session, target: PathBuf) -> u64 {
+        let request = RestoreRequest {
+            snapshot: "latest".to_owned(),
+            target: Some(target),
+            state_dir: self.tree(),
+            paths: Vec::new(),
+            dry_run: false,
+            verify: false,
+            owner: false,
+            set_id: false,
+            devices: false,
+        };
+        let (_, outcome) = app::restore(session, &request).unwrap();
+        assert!(outcome.errors.is_empty());
+        outcome.files_written
+    }
+}
+
+#[divan::bench(sample_count = 10, sample_size = 1)]
+fn pipeline_first_backup(bencher: Bencher<'_, '_>) {
+    let world = World::new();
+    let (bytes, world) = (BytesCount::new(world.bytes), RefCell::new(world));
+    bencher
+        .counter(bytes)
+        .with_inputs(|| world.borrow_mut().repository())
+        .bench_local_values(|session| world.borrow().backup(&session));
+}
+
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn pipeline_no_change(bencher: Bencher<'_, '_>) {
+    let mut world = World::new();
+    let session = world.repository();
+    // What was just written is read again.
+    std::thread::sleep(SETTLED);
+    world.backup(&session);
+    assert_eq!(world.backup(&session), 2_010);
+    bencher.counter(ItemsCount::new(2_010usize)).bench_local(|| world.backup(&session));
+}
+
+#[divan::bench(sample_count = 10, sample_size = 1)]
+fn pipeline_restore(bencher: Bencher<'_, '_>) {
+    let mut world = World::new();
+    let session = world.repository();
+    world.backup(&session);
+    let (bytes, world) = (BytesCount::new(world.bytes), RefCell::new(world));
+    bencher
+        .counter(bytes)
+        .with_inputs(|| world.borrow_mut().fresh("target"))
+        .bench_local_values(|target| world.borrow().restore(&session, target));
+}
