@@ -119,6 +119,18 @@ impl Dir {
         Ok(File::from(rustix::fs::openat(&self.fd, name, flags, Mode::empty())?))
     }
 
+    /// Tells the system that the first `len` bytes of a regular file will be read soon; does not wait for
+    /// them. Only advice: what goes wrong shows when the file is read.
+    pub fn will_need(&self, name: &[u8], len: u64) {
+        let Ok((file, _)) = self.open_regular(name) else { return };
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(len) = std::num::NonZeroU64::new(len) {
+            let _ = rustix::fs::fadvise(&file, 0, Some(len), rustix::fs::Advice::WillNeed);
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let _ = (file, len);
+    }
+
     /// Opens a regular file for reading, with its metadata as of the handle; refuses anything else
     /// with [`io::ErrorKind::InvalidInput`].
     pub fn open_regular(&self, name: &[u8]) -> io::Result<(File, Stat)> {

@@ -12,7 +12,7 @@ use crossbeam_channel::bounded;
 use super::job::Job;
 use super::listings::{self, Listings, Verdict};
 use super::previous::{Previous, Source as PreviousSource};
-use super::reader::{self, Context};
+use super::reader::{self, Context, Pace};
 use super::sequence::Sequencer;
 use super::walk::{Describer, Walk, changed_databases};
 use super::{Error, Outcome, ProfileChoice, Request};
@@ -162,6 +162,7 @@ impl Attempt<'_> {
             root: source.root.clone(),
             verify: request.verify,
             packer: Packer::new(self.repository, request.packer, request.dry_run, Arc::clone(&index)),
+            pace: Pace::default(),
         };
         let mut known = baseline.as_ref().map(|b| b.known.clone()).unwrap_or_default();
         if !index.condemned().is_empty() {
@@ -242,7 +243,7 @@ impl Attempt<'_> {
                 job.previous = entry.and_then(|e| e.content().cloned()).map(Arc::new);
             }
         }
-        let (jobs, work) = bounded::<Job>(self.request.packer.threads);
+        let (jobs, work) = bounded::<Job>(2 * self.request.packer.threads);
         let (batches, walked) = bounded(BATCHES_AHEAD);
         std::thread::scope(|scope| {
             for _ in 0..self.request.packer.threads {
@@ -272,6 +273,7 @@ impl Attempt<'_> {
                 items: Vec::new(),
                 files: Vec::new(),
                 bytes: 0,
+                asks_ahead: false,
             };
             scope.spawn(move || walk.run(&mut tree));
             let result = sequencer.batches(&walked);

@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
@@ -55,6 +56,37 @@ pub(super) struct Context {
     pub(super) verify: bool,
     /// Takes what is new.
     pub(super) packer: Packer,
+    /// How the disk is doing.
+    pub(super) pace: Pace,
+}
+
+/// Whether files come from a disk rather than from the system's memory. Then the walk, which is ahead of
+/// the readers, asks for them early, so that many are on their way at once; where they are in memory that
+/// would only cost time.
+#[derive(Default)]
+pub(super) struct Pace {
+    /// Jobs for which the walk still asks ahead.
+    ahead: AtomicU32,
+}
+
+impl Pace {
+    /// Reading from memory takes less than this: a file, and a byte.
+    const FILE: Duration = Duration::from_micros(100);
+    const BYTES_PER_MICRO: u64 = 1000;
+    /// What was asked for ahead reads like memory; so it goes on for this many jobs before it is seen anew.
+    const JOBS: u32 = 64;
+
+    fn note(&self, files: u32, bytes: u64, taken: Duration) {
+        if taken > Self::FILE * files + Duration::from_micros(bytes / Self::BYTES_PER_MICRO) {
+            self.ahead.store(Self::JOBS, Ordering::Relaxed);
+        }
+    }
+
+    /// Asked once for each job: whether to ask for its files ahead.
+    pub(super) fn is_slow(&self) -> bool {
+        let less = |jobs: u32| jobs.checked_sub(1);
+        self.ahead.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
 }
 
 /// The backup ends early; why is known elsewhere.
@@ -82,10 +114,12 @@ impl From<Stop> for ReadError {
 pub(super) fn run(context: &Context, jobs: &Receiver<Job>) {
     let mut reader = Reader::new(context, MAX_WAITS);
     for Job { files, out } in jobs {
+        (reader.taken, reader.bytes) = (Duration::ZERO, 0);
         let mut read = || files.iter().try_for_each(|file| out.send(reader.file(file)?).map_err(|_| Stop));
         if read().is_err() || context.monitor.cancelled() {
             return;
         }
+        context.pace.note(u32::try_from(files.len()).unwrap_or(u32::MAX), reader.bytes, reader.taken);
     }
     // An early end is known to whoever ended it.
     let _: Result<(), Stop> = reader.finish();
@@ -96,6 +130,9 @@ pub(super) struct Reader<'a> {
     pub(super) context: &'a Context,
     filler: Filler<'a>,
     waits: u32,
+    /// Time and bytes of reads since the job began.
+    taken: Duration,
+    bytes: u64,
 }
 
 /// Content of a file as read.
@@ -107,7 +144,7 @@ struct ReadContent {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(context: &'a Context, waits: u32) -> Self {
-        Self { context, filler: context.packer.filler(), waits }
+        Self { context, filler: context.packer.filler(), waits, taken: Duration::ZERO, bytes: 0 }
     }
 
     /// Reads one file.
@@ -141,7 +178,9 @@ impl<'a> Reader<'a> {
             }
             let unsettled = is_unsettled(self.context.clock.as_ref(), &stat);
             let mut head = [0; 16];
+            let began = self.context.clock.monotonic();
             let head_len = file.read_at(&mut head, 0)?;
+            self.taken += self.context.clock.monotonic().saturating_sub(began);
             if sqlite::is_sqlite(&head[..head_len]) {
                 // Closing any handle of a database drops the locks that this process has on it, so
                 // it happens before SQLite opens it.
@@ -349,16 +388,22 @@ impl<'a> Reader<'a> {
 
     /// Reads until there are `want` loose bytes, or nothing is left.
     fn fill(&mut self, file: &mut File, want: usize, left: &mut u64) -> io::Result<()> {
+        if *left == 0 || self.filler.loose().len() >= want {
+            return Ok(());
+        }
+        let began = self.context.clock.monotonic();
         while self.filler.loose().len() < want && *left > 0 {
             let n = usize::try_from(*left).unwrap_or(READ).min(READ);
             let buffer = self.filler.buffer();
             buffer.reserve(n);
             let got = file.by_ref().take(n as u64).read_to_end(buffer)?;
             *left -= got as u64;
+            self.bytes += got as u64;
             if got < n {
                 *left = 0;
             }
         }
+        self.taken += self.context.clock.monotonic().saturating_sub(began);
         Ok(())
     }
 

@@ -19,6 +19,8 @@ use crate::repo::{BlobReader, load_slices};
 
 /// Items of one batch.
 const BATCH_ITEMS: usize = 256;
+/// Bytes of a file that are asked for ahead; the system reads on by itself.
+const ASKED_AHEAD: u64 = 1 << 20;
 /// Files of one job, and their bytes: enough to make hand-over cheap, few enough to spread.
 const JOB_FILES: usize = 64;
 const JOB_BYTES: u64 = 512 << 10;
@@ -79,6 +81,8 @@ pub(super) struct Walk<'a> {
     pub(super) items: Vec<Item>,
     pub(super) files: Vec<FileJob>,
     pub(super) bytes: u64,
+    /// Files of the next job are asked for ahead.
+    pub(super) asks_ahead: bool,
 }
 
 impl Walk<'_> {
@@ -135,6 +139,7 @@ impl Walk<'_> {
             let (out, receive) = unbounded();
             read = Some(receive);
             self.jobs.send(Job { files, out }).map_err(|_| Stop)?;
+            self.asks_ahead = self.context.pace.is_slow();
         }
         self.batches.send(Batch { items, read }).map_err(|_| Stop)
     }
@@ -239,6 +244,9 @@ impl Walk<'_> {
             return;
         }
         self.bytes += stat.size;
+        if self.asks_ahead {
+            job.parent.will_need(job.path.name(), stat.size.min(ASKED_AHEAD));
+        }
         self.files.push(job);
         self.items.push(Item::File(this));
     }
