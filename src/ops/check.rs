@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock::Clock;
-use crate::crypto::{self, ObjectKey, ObjectKind};
+use crate::crypto::{self, ObjectKey, ObjectKind, Sha256};
 use crate::format::limits;
 use crate::format::marker_v1::Operation;
 use crate::format::pack_v1;
-use crate::format::sealed_v1::Sealer;
+use crate::format::sealed_v1::{HEADER, Sealer};
 use crate::model::{BlobId, BlobKind, Classify, Content, ErrorClass, ObjectId, Slice, Snapshot};
+use crate::remote::RemoteError;
 use crate::repo::{
     BlobPlace, BlobReader, Catalog, Folder, Index, ManifestReader, ObjectInfo, PackSummary, RepoError,
     Repository, load_slices, pack_name,
@@ -372,35 +373,94 @@ fn choose(index: &Index, percent: f64, bad: &Bad) -> Result<Vec<u32>, RepoError>
 
 type PackBlobs = Vec<(BlobId, BlobPlace)>;
 
+/// A pack's bytes from its first to its last, hashed on the way. Local files are read piece by piece; one
+/// request for all of it costs a far server less.
+struct PackBytes<'a> {
+    repository: &'a Repository,
+    name: String,
+    whole: Option<Vec<u8>>,
+    at: u64,
+    hash: Sha256,
+}
+
+impl<'a> PackBytes<'a> {
+    fn open(repository: &'a Repository, pack: &PackSummary) -> Result<Self, RepoError> {
+        let name = pack_name(&pack.id);
+        let remote = repository.remote();
+        let (size, whole) = if remote.is_near() {
+            (remote.size(&name)?, None)
+        } else {
+            let bytes = remote.get(&name, pack.size)?;
+            (bytes.len() as u64, Some(bytes))
+        };
+        if size != pack.size {
+            return Err(RemoteError::Size { name, expected: pack.size, found: size }.into());
+        }
+        Ok(Self { repository, name, whole, at: 0, hash: Sha256::default() })
+    }
+
+    /// The next bytes.
+    fn next(&mut self, len: u64) -> Result<Vec<u8>, RepoError> {
+        let bytes = match &self.whole {
+            None => self.repository.remote().get_range(&self.name, self.at, len)?,
+            Some(whole) => {
+                let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+                whole.get(at(self.at)..at(self.at + len)).unwrap_or_default().to_vec()
+            }
+        };
+        self.hash.update(&bytes);
+        self.at += len;
+        Ok(bytes)
+    }
+}
+
 fn read_pack(
     repository: &Repository,
     pack: &PackSummary,
     blobs: &[(BlobId, BlobPlace)],
 ) -> Result<Option<Fault>, RepoError> {
-    let name = pack_name(&pack.id);
-    let all = |message: String| Ok(Some(Fault { message, blobs: blobs.iter().map(|(id, _)| *id).collect() }));
-    let bytes = match repository.remote().get(&name, pack.size) {
-        Ok(bytes) if bytes.len() as u64 == pack.size => bytes,
-        Ok(bytes) => return all(format!("has {} bytes where the index says {}", bytes.len(), pack.size)),
-        Err(e) => return all(verdict(e.into())?),
+    let mut lost = Vec::new();
+    let message = match scan_pack(repository, pack, blobs, &mut lost) {
+        Ok(message) => message,
+        Err(Unreadable::Frames(message)) => {
+            lost = blobs.iter().map(|(id, _)| *id).collect();
+            Some(message)
+        }
+        Err(Unreadable::Unknown(error)) => return Err(error),
     };
-    let mut message =
-        (crypto::sha256(&bytes) != pack.id.0).then(|| "its content does not match its name".to_string());
-    let sealer = repository.sealer();
-    let key = match sealer.open_header(ObjectKind::Pack, &bytes) {
-        Ok(key) => key,
-        Err(e) => return all(e.to_string()),
-    };
-    if let Err(e) = check_table(sealer, &key, &bytes, pack) {
-        message.get_or_insert(e);
+    Ok(message.map(|message| Fault { message, blobs: lost }))
+}
+
+/// Why none of a pack's frames can be had.
+enum Unreadable {
+    Frames(String),
+    /// Nobody knows: the service did not answer.
+    Unknown(RepoError),
+}
+
+impl From<RepoError> for Unreadable {
+    fn from(error: RepoError) -> Self {
+        verdict(error).map_or_else(Self::Unknown, Self::Frames)
     }
+}
+
+/// Reads a pack to its end; gives what is wrong with it.
+fn scan_pack(
+    repository: &Repository,
+    pack: &PackSummary,
+    blobs: &[(BlobId, BlobPlace)],
+    lost: &mut Vec<BlobId>,
+) -> Result<Option<String>, Unreadable> {
+    let sealer = repository.sealer();
+    let mut bytes = PackBytes::open(repository, pack)?;
+    let header = bytes.next((HEADER as u64).min(pack.size))?;
+    let key = sealer.open_header(ObjectKind::Pack, &header).map_err(|e| Unreadable::Frames(e.to_string()))?;
     let mut by_frame: BTreeMap<u32, Vec<(&BlobId, &BlobPlace)>> = BTreeMap::new();
     blobs.iter().for_each(|(id, place)| by_frame.entry(place.frame).or_default().push((id, place)));
-    let mut lost = Vec::new();
+    let mut message = None;
     for (frame_number, frame) in (0u32..).zip(&pack.frames) {
         let blobs = by_frame.remove(&frame_number).unwrap_or_default();
-        let from = usize::try_from(frame.offset).unwrap_or(usize::MAX);
-        let sealed = bytes.get(from..from.saturating_add(frame.stored as usize)).unwrap_or_default().to_vec();
+        let sealed = bytes.next(frame.stored.into())?;
         match pack_v1::open_frame(sealer, &key, frame_number.into(), &frame.info(), sealed) {
             Err(e) => {
                 message.get_or_insert(format!("frame {frame_number}: {e}"));
@@ -418,15 +478,23 @@ fn read_pack(
             }
         }
     }
-    Ok(message.map(|message| Fault { message, blobs: lost }))
+    let ending = bytes.next(pack.size.saturating_sub(bytes.at))?;
+    if let Err(e) = check_table(sealer, &key, &ending, pack) {
+        message = Some(e);
+    }
+    if bytes.hash.finish() != pack.id.0 {
+        message = Some("its content does not match its name".to_string());
+    }
+    Ok(message)
 }
 
 /// The table of contents must open and agree with the index.
-fn check_table(sealer: &Sealer, key: &ObjectKey, bytes: &[u8], pack: &PackSummary) -> Result<(), String> {
-    let at = bytes.len().checked_sub(pack_v1::TRAILER).ok_or("is too short")?;
-    let place = pack_v1::toc_place(&bytes[at..], bytes.len() as u64).map_err(|e| e.to_string())?;
-    let from = usize::try_from(place.offset).map_err(|e| e.to_string())?;
-    let sealed = bytes.get(from..from + place.stored as usize).ok_or("is too short")?;
+/// `ending` is what follows the last frame.
+fn check_table(sealer: &Sealer, key: &ObjectKey, ending: &[u8], pack: &PackSummary) -> Result<(), String> {
+    let at = ending.len().checked_sub(pack_v1::TRAILER).ok_or("is too short")?;
+    let place = pack_v1::toc_place(&ending[at..], pack.size).map_err(|e| e.to_string())?;
+    let sealed = ending.get(..at).filter(|sealed| sealed.len() == place.stored as usize);
+    let sealed = sealed.ok_or("its table of contents differs from the index")?;
     let frames = pack_v1::open_toc(sealer, key, place, sealed.to_vec()).map_err(|e| e.to_string())?;
     let same = frames.len() == pack.frames.len()
         && frames

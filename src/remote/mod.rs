@@ -193,6 +193,11 @@ pub trait Remote: Send + Sync {
         1
     }
 
+    /// True where a request costs next to nothing, so that objects are best read piece by piece.
+    fn is_near(&self) -> bool {
+        self.local_directory().is_some()
+    }
+
     /// The directory that holds the objects, when they are local files; never backed up.
     fn local_directory(&self) -> Option<std::path::PathBuf> {
         None

@@ -172,6 +172,7 @@ fn in_order(frames: Frames) -> Vec<Work> {
 /// Cuts the work into runs of frames that are read with one request each: neighbours in one pack, or
 /// nearly so.
 fn runs(context: &Context<'_>, order: &[Work]) -> Vec<Range<usize>> {
+    let longest = if context.repository.remote().is_near() { 0 } else { RUN };
     let mut runs: Vec<Range<usize>> = Vec::new();
     let (mut begin, mut end) = (0, 0);
     for (number, work) in order.iter().enumerate() {
@@ -181,7 +182,7 @@ fn runs(context: &Context<'_>, order: &[Work]) -> Vec<Range<usize>> {
             Some(run)
                 if order[run.start].pack == work.pack
                     && (end..=end + GAP).contains(&from)
-                    && to - begin <= RUN =>
+                    && to - begin <= longest =>
             {
                 run.end = number + 1;
             }
