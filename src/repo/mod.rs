@@ -26,7 +26,7 @@ pub use index::{BlobPlace, FramePlaceInfo, IdSet, Index, PackSummary};
 pub use keys::KeyInfo;
 pub use layout::{Folder, ObjectInfo, pack_name, parse_name, record_name};
 pub use manifest::{ManifestReader, ManifestWriter, SegmentSink, load_slices, store_slices};
-pub use packer::{Filler, Packer, PackerOptions, Published};
+pub use packer::{Filler, FullFrame, Packer, PackerOptions, Published};
 pub use repository::Repository;
 pub use seen::Seen;
 pub use shared_index::{LoadedIndex, SharedIndex};

@@ -9,6 +9,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crossbeam_channel::Sender;
+
 use super::index::IdSet;
 use super::layout::ObjectInfo;
 use super::merge::write_index;
@@ -138,15 +140,17 @@ impl Packer {
         first
     }
 
-    /// Where one thread brings file content.
+    /// Where one thread brings file content. Frames are offered to whoever waits at the other end of
+    /// `offer`; where nobody does, their maker compresses them.
     #[must_use]
-    pub fn filler(&self) -> Filler<'_> {
+    pub fn filler(&self, offer: Option<Sender<FullFrame>>) -> Filler<'_> {
         Filler {
             packer: self,
             index: None,
             frame: Frame::new(BlobKind::Data),
             filled: 0,
             press: Press::default(),
+            offer,
         }
     }
 
@@ -195,6 +199,9 @@ fn blob_info(id: BlobId, len: usize) -> Result<BlobInfo, RepoError> {
     Ok(BlobInfo::new(id, length))
 }
 
+/// A frame to be compressed by any thread.
+pub struct FullFrame(Frame);
+
 /// One thread's frame in the making: bytes are read to the end of its buffer, and cut into blobs there.
 pub struct Filler<'a> {
     packer: &'a Packer,
@@ -203,6 +210,7 @@ pub struct Filler<'a> {
     /// The bytes that belong to the frame's blobs. What follows them is loose: read, and not yet cut.
     filled: usize,
     press: Press,
+    offer: Option<Sender<FullFrame>>,
 }
 
 impl Filler<'_> {
@@ -253,21 +261,40 @@ impl Filler<'_> {
     /// Compresses and stores the frame; loose bytes become the beginning of the next buffer.
     fn close(&mut self) -> Result<(), RepoError> {
         let loose = self.frame.raw.split_off(self.filled);
-        self.press.press(&self.packer.packing, &mut self.frame)?;
-        self.frame.raw.extend_from_slice(&loose);
         self.filled = 0;
+        let frame = std::mem::replace(&mut self.frame, Frame::new(BlobKind::Data));
+        if let Some(mut frame) = self.offered(frame) {
+            self.press.press(&self.packer.packing, &mut frame)?;
+            self.frame = frame;
+        }
+        self.frame.raw.extend_from_slice(&loose);
         Ok(())
     }
 
+    /// Gives a frame back that no other thread has time for.
+    fn offered(&self, frame: Frame) -> Option<Frame> {
+        let Some(offer) = &self.offer else { return Some(frame) };
+        offer.try_send(FullFrame(frame)).err().map(|refused| refused.into_inner().0)
+    }
+
+    /// Compresses and stores another thread's frame.
+    pub fn help(&mut self, frame: FullFrame) -> Result<(), RepoError> {
+        let FullFrame(mut frame) = frame;
+        self.press.press(&self.packer.packing, &mut frame)
+    }
+
     /// Hands what is left to the packer: together with what other threads had left it makes fuller frames.
-    pub fn finish(mut self) -> Result<(), RepoError> {
+    /// Nothing is offered any more.
+    pub fn finish(&mut self) -> Result<(), RepoError> {
         self.discard();
+        self.offer = None;
         let Rest { data, press, .. } = &mut *lock(&self.packer.rest);
         if data.raw.len() + self.frame.raw.len() > FRAME_TARGET {
             press.press(&self.packer.packing, data)?;
         }
-        data.raw.extend_from_slice(&self.frame.raw);
+        data.raw.append(&mut self.frame.raw);
         data.blobs.append(&mut self.frame.blobs);
+        self.filled = 0;
         Ok(())
     }
 }

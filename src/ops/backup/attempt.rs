@@ -32,9 +32,9 @@ use crate::report::{Monitor, Phase};
 /// How many of the newest records are looked at for one of the same directory, when the cache
 /// knows none.
 const LOOK_BACK: usize = 64;
-/// Batches that the walk may be ahead by: while one reader is busy with a large file, whose turn it is in
-/// the manifest, the others go on with what comes after.
-const BATCHES_AHEAD: usize = 64;
+/// Batches for each thread that the walk may be ahead by: while one reader is busy with a large file, whose
+/// turn it is in the manifest, the others go on with what comes after.
+const BATCHES_AHEAD: usize = 32;
 
 /// The directory and what of it belongs to the snapshot.
 pub(super) struct Source {
@@ -243,14 +243,17 @@ impl Attempt<'_> {
                 job.previous = entry.and_then(|e| e.content().cloned()).map(Arc::new);
             }
         }
-        let (jobs, work) = bounded::<Job>(2 * self.request.packer.threads);
-        let (batches, walked) = bounded(BATCHES_AHEAD);
+        let threads = self.request.packer.threads;
+        let (jobs, work) = bounded::<Job>(2 * threads);
+        let (batches, walked) = bounded(BATCHES_AHEAD * threads);
+        // Handed over directly, and only to who waits for it.
+        let (offer, offered) = bounded(0);
         std::thread::scope(|scope| {
-            for _ in 0..self.request.packer.threads {
-                let work = work.clone();
-                scope.spawn(move || reader::run(context, &work));
+            for _ in 0..threads {
+                let (work, offers) = (work.clone(), (offer.clone(), offered.clone()));
+                scope.spawn(move || reader::run(context, &work, offers));
             }
-            drop(work);
+            drop((work, offer, offered));
             self.databases_first(scope, &jobs, databases, sequencer)?;
             let mut tree = TreeWalk::of(Arc::clone(&source.dir), source.options.clone())
                 .map_err(|e| Error::Root { path: source.root.clone(), source: e })?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender, select};
 
 use super::job::{FileDone, FileJob, Job, ReadFile};
 use crate::chunk::{Chunker, MAX_CHUNK, MIN_CHUNK};
@@ -18,7 +18,7 @@ use crate::format::limits;
 use crate::fs::{self, Stat};
 use crate::gather::sqlite;
 use crate::model::{BlobId, BlobKind, Capture, Content, ContentHash, Slice};
-use crate::repo::{BlobReader, Filler, Packer, RepoError, Repository, SharedIndex, load_slices};
+use crate::repo::{BlobReader, Filler, FullFrame, Packer, RepoError, Repository, SharedIndex, load_slices};
 use crate::report::Monitor;
 
 /// One read.
@@ -110,19 +110,15 @@ impl From<Stop> for ReadError {
     }
 }
 
-/// Takes jobs until there are no more.
-pub(super) fn run(context: &Context, jobs: &Receiver<Job>) {
-    let mut reader = Reader::new(context, MAX_WAITS);
-    for Job { files, out } in jobs {
-        (reader.taken, reader.bytes) = (Duration::ZERO, 0);
-        let mut read = || files.iter().try_for_each(|file| out.send(reader.file(file)?).map_err(|_| Stop));
-        if read().is_err() || context.monitor.cancelled() {
-            return;
-        }
-        context.pace.note(u32::try_from(files.len()).unwrap_or(u32::MAX), reader.bytes, reader.taken);
-    }
+/// Frames that wait for a thread with time for them.
+pub(super) type Offers = (Sender<FullFrame>, Receiver<FullFrame>);
+
+/// Takes jobs until there are no more. Whenever there is none, compresses what others have read: one
+/// reader with a large file keeps all processors busy.
+pub(super) fn run(context: &Context, jobs: &Receiver<Job>, (offer, offered): Offers) {
+    let mut reader = Reader::new(context, Some(offer), MAX_WAITS);
     // An early end is known to whoever ended it.
-    let _: Result<(), Stop> = reader.finish();
+    let _: Result<(), Stop> = reader.run(jobs, &offered);
 }
 
 /// Reads files one after the other; what is new goes into the frames of its own filler.
@@ -143,8 +139,36 @@ struct ReadContent {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(context: &'a Context, waits: u32) -> Self {
-        Self { context, filler: context.packer.filler(), waits, taken: Duration::ZERO, bytes: 0 }
+    pub(super) fn new(context: &'a Context, offer: Option<Sender<FullFrame>>, waits: u32) -> Self {
+        Self { context, filler: context.packer.filler(offer), waits, taken: Duration::ZERO, bytes: 0 }
+    }
+
+    fn run(&mut self, jobs: &Receiver<Job>, offered: &Receiver<FullFrame>) -> Result<(), Stop> {
+        loop {
+            select! {
+                recv(jobs) -> job => match job {
+                    Ok(job) => self.job(&job)?,
+                    Err(_) => break,
+                },
+                recv(offered) -> frame => frame.map_or(Ok(()), |frame| self.help(frame))?,
+            }
+        }
+        self.finish()?;
+        // Until all others are done.
+        offered.iter().try_for_each(|frame| self.help(frame))
+    }
+
+    fn job(&mut self, Job { files, out }: &Job) -> Result<(), Stop> {
+        (self.taken, self.bytes) = (Duration::ZERO, 0);
+        for file in files {
+            out.send(self.file(file)?).map_err(|_| Stop)?;
+        }
+        self.context.pace.note(u32::try_from(files.len()).unwrap_or(u32::MAX), self.bytes, self.taken);
+        if self.context.monitor.cancelled() { Err(Stop) } else { Ok(()) }
+    }
+
+    fn help(&mut self, frame: FullFrame) -> Result<(), Stop> {
+        self.filler.help(frame).map_err(|error| stop(&self.context.packer, error))
     }
 
     /// Reads one file.
@@ -160,9 +184,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Stores what is left.
-    pub(super) fn finish(self) -> Result<(), Stop> {
-        let packer = &self.context.packer;
-        self.filler.finish().map_err(|error| stop(packer, error))
+    pub(super) fn finish(&mut self) -> Result<(), Stop> {
+        self.filler.finish().map_err(|error| stop(&self.context.packer, error))
     }
 
     fn read(&mut self, job: &FileJob) -> Result<ReadFile, ReadError> {

@@ -298,7 +298,7 @@ impl<'a> Sequencer<'a> {
             return self.keep(*entry);
         }
         // Rare: a file that only looks like a companion, or the journal of a raw copy.
-        let mut reader = Reader::new(self.context, 0);
+        let mut reader = Reader::new(self.context, None, 0);
         let done = reader.file(&job).and_then(|done| reader.finish().map(|()| done));
         let done = done.map_err(|_| self.reader_ended())?;
         self.file(found, done)
