@@ -179,6 +179,8 @@ fn a_process_that_hangs_is_replaced() {
         drop(server);
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        // A signal is on its way when it is sent; this returns when it has arrived.
+        rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::UNTRACED).unwrap();
         let error = remote.get("index/a", 1).unwrap_err();
         assert!(matches!(error, RemoteError::Service { fault: Fault::Transient, .. }), "{error}");
         assert_eq!(remote.get("index/a", 1).unwrap(), b"x");
