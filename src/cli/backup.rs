@@ -130,11 +130,11 @@ impl From<ProfileArg> for ProfileChoice {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum CompressionArg {
-    /// As fast as it goes, for some 5 % more bytes
+    /// As fast as it goes, for some 4 % more bytes
     Fast,
-    /// Smaller than other tools' defaults, and faster
+    /// Small and fast
     Default,
-    /// As small as it gets, at several times the processor time
+    /// As small as it gets: 5 % fewer bytes for five times the processor time
     Max,
     /// Like `default`, and harder while the remote is what everything waits for
     Auto,

@@ -243,3 +243,26 @@ impl Remote for NoDeletes {
         String::new()
     }
 }
+
+#[test]
+fn a_local_object_handed_over_in_pieces_is_there_at_its_end_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let remote = Counting::new(Arc::new(Local::new(dir.path().join("r"))));
+    let name = "packs/ab/ab12";
+    let mut dropped = remote.begin("packs").unwrap().unwrap();
+    dropped.write(b"half").unwrap();
+    assert!(remote.list("packs").unwrap().is_empty(), "what is being written is not listed");
+    drop(dropped);
+    assert_eq!(std::fs::read_dir(dir.path().join("r/packs")).unwrap().count(), 0, "and nothing stays behind");
+
+    for content in [&b"first, second"[..], b"another"] {
+        let mut upload = remote.begin("packs").unwrap().unwrap();
+        content.chunks(5).for_each(|piece| upload.write(piece).unwrap());
+        upload.finish(name).unwrap();
+        // One of that name stays as it is.
+        assert_eq!(remote.get(name, 100).unwrap(), b"first, second");
+    }
+    let listed = vec![Listed { name: name.into(), size: 13 }];
+    assert_eq!(remote.list("packs").unwrap(), listed);
+    assert_eq!((remote.counts().put, remote.counts().bytes_put), (2, 20));
+}

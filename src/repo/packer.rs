@@ -32,7 +32,8 @@ pub struct PackerOptions {
     pub threads: usize,
     /// Packs on their way at once.
     pub uploads: usize,
-    /// A pack is closed when it reaches this many bytes.
+    /// A pack is closed when it reaches this many bytes. Where the remote must be told an object's length
+    /// first, so many bytes are held for each pack that is open or on its way.
     pub pack_size: usize,
 }
 

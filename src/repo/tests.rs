@@ -342,3 +342,52 @@ fn a_cached_key_opens_only_while_its_key_object_is_there() {
     assert_eq!(open(false, &passphrase()).unwrap().1, 2);
     assert!(!kept.exists());
 }
+
+#[test]
+fn a_new_repositorys_key_is_kept_where_keys_are_kept() {
+    for (keeps_key, gets) in [(true, 1), (false, 2)] {
+        let dir = tempfile::tempdir().unwrap();
+        let memory: Arc<dyn Remote> = Arc::new(Memory::default());
+        let caches = CachePlace { dir: dir.path(), keeps_key };
+        let (cheap, time) = (ScryptParams::GENERATED, Timestamp::default());
+        Repository::init(&memory, &passphrase(), caches, cheap, time, "").unwrap();
+        let counting = Arc::new(crate::remote::Counting::new(memory));
+        Repository::open(Arc::clone(&counting) as _, &passphrase(), caches).unwrap();
+        assert_eq!(counting.counts().get, gets, "the marker, and the key object unless its key is kept");
+    }
+}
+
+#[test]
+fn a_small_backup_is_one_pack_however_many_threads_make_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = Arc::new(Memory::default());
+    let repository = repository(&memory, dir.path());
+    let index = SharedIndex::new(&repository);
+    let options = PackerOptions { pack_size: 8 << 20, ..PackerOptions::new(16) };
+    let packer = Packer::new(&repository, options, false, Arc::clone(&index));
+    let blob = |n: u32| blake3::hash(&n.to_le_bytes()).as_bytes().repeat(1000);
+    std::thread::scope(|scope| {
+        for thread in 0..16u32 {
+            let (packer, repository) = (&packer, &repository);
+            scope.spawn(move || {
+                let mut filler = packer.filler(None);
+                for n in 0..4 {
+                    // Some of them are the same in all threads.
+                    let bytes = blob(if n == 0 { 0 } else { 100 * (thread + 1) + n });
+                    filler.buffer().extend_from_slice(&bytes);
+                    let id = repository.sealer().keys.blob_id(BlobKind::Data, &bytes);
+                    filler.take(id, bytes.len()).unwrap();
+                }
+                filler.finish().unwrap();
+            });
+        }
+    });
+    let published = packer.publish().unwrap();
+    assert_eq!((published.packs, published.raw), (1, (16 * 3 + 1) * 32_000));
+    let loaded = SharedIndex::new(&repository).get().unwrap();
+    let reader = BlobReader::new(&repository, &loaded.index);
+    let last = blob(100 * 16 + 3);
+    let id = repository.sealer().keys.blob_id(BlobKind::Data, &last);
+    assert_eq!(reader.blob(BlobKind::Data, &id).unwrap(), last);
+    assert_eq!(reader.frame(0, 0).unwrap().len() + reader.frame(0, 1).unwrap().len(), (16 * 3 + 1) * 32_000);
+}

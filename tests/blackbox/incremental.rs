@@ -10,6 +10,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::support::prose;
 use crate::tree::{Repo, assert_same, describe, last, mtime, noise, number, set_mtime, settle};
 
 fn populate(repo: &Repo) {
@@ -397,4 +398,24 @@ fn the_applications_rules_are_found() {
         !listed.iter().any(|path| path.starts_with("logs") || path.starts_with("agents/main/sessions")),
         "{listed:?}"
     );
+}
+
+#[test]
+fn each_compression_comes_back_and_more_effort_is_smaller() {
+    let mut stored = Vec::new();
+    for compression in ["fast", "default", "max", "auto"] {
+        let repo = Repo::new();
+        for n in 0..20 {
+            repo.put(&format!("text{n}"), &prose(n, 200 << 10));
+        }
+        repo.put("large", &noise(99, 3 << 20));
+        settle(&repo.path("s"));
+        let summary = repo.backup(&["--compression", compression]);
+        stored.push(number(&summary, "bytes_added_stored"));
+        restores(&repo, "latest");
+        repo.check();
+    }
+    let [fast, default, max, auto] = stored[..] else { unreachable!() };
+    // Of words drawn at random the first two levels make the same.
+    assert!(max < default && max < fast && (max..=default + 1000).contains(&auto), "{stored:?}");
 }
