@@ -200,12 +200,12 @@ fn index_lookup(bencher: Bencher<'_, '_>) {
     };
     let frames = (0..2_000).map(|n| frame(n * 100)).collect();
     let mut index = Index::default();
-    index.add_pack(&PackInfo { id: ObjectId([7; 32]), size: 100_000_000, frames });
+    index.add_pack(&PackInfo { id: ObjectId([7; 32]), size: 100_000_000, frames }).unwrap();
     // One half is there, one half is not; many, so that no cache has just those.
     let asked: Vec<BlobId> = (0..100_000).map(|n| id(n * 4)).collect();
     bencher
         .counter(ItemsCount::new(asked.len()))
-        .bench_local(|| asked.iter().filter(|id| index.contains(id)).count());
+        .bench_local(|| asked.iter().filter(|id| index.contains(id).unwrap()).count());
 }
 
 fn write(dir: &Path, name: &str, bytes: &[u8]) {
