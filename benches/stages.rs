@@ -19,15 +19,17 @@ use exuvia::app::{
 use exuvia::chunk::Chunker;
 use exuvia::clock::{Clock, SystemClock};
 use exuvia::crypto::{self, FramePlace, Keyring, MasterKey, ObjectKey, ObjectKind};
-use exuvia::format::index_v1::PackInfo;
+use exuvia::format::index_v1::{self, PackInfo};
 use exuvia::format::pack_v1::{BlobInfo, FrameInfo};
+use exuvia::format::sealed_v1::Randomness;
 use exuvia::format::segment_v1::{self, LeafBuilder};
 use exuvia::gather::{Gather, TreeWalk, WalkOptions};
 use exuvia::model::{
     BlobId, BlobKind, Content, Entry, EntryKind, Metadata, ObjectId, Owner, Reason, RepoPath, RepositoryId,
     Slice, Slices, Timestamp,
 };
-use exuvia::repo::Index;
+use exuvia::remote::{Local, Remote};
+use exuvia::repo::{CachePlace, Index, Repository, SharedIndex};
 use exuvia::report::{Monitor, Silent};
 
 const KIB: usize = 1 << 10;
@@ -200,12 +202,47 @@ fn index_lookup(bencher: Bencher<'_, '_>) {
     };
     let frames = (0..2_000).map(|n| frame(n * 100)).collect();
     let mut index = Index::default();
-    index.add_pack(&PackInfo { id: ObjectId([7; 32]), size: 100_000_000, frames });
+    index.add_pack(&PackInfo { id: ObjectId([7; 32]), size: 100_000_000, frames }).unwrap();
     // One half is there, one half is not; many, so that no cache has just those.
     let asked: Vec<BlobId> = (0..100_000).map(|n| id(n * 4)).collect();
     bencher
         .counter(ItemsCount::new(asked.len()))
-        .bench_local(|| asked.iter().filter(|id| index.contains(id)).count());
+        .bench_local(|| asked.iter().filter(|id| index.contains(id).unwrap()).count());
+}
+
+/// Opening the index of a large repository and asking for a few blobs: by the local table, or by decoding
+/// all index objects.
+#[divan::bench(args = [true, false], sample_count = 10, sample_size = 1)]
+fn index_open_200_000_blobs(bencher: Bencher<'_, '_>, table: bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let remote: Arc<dyn Remote> = Arc::new(Local::new(dir.path().join("repository")));
+    let caches = CachePlace { dir: &dir.path().join("cache"), keeps_key: false };
+    let passphrase = Passphrase::new(b"passphrase".to_vec());
+    let params = ScryptParams::GENERATED;
+    Repository::init(&remote, &passphrase, caches, params, Timestamp::default(), "").unwrap();
+    let repository = Repository::open(Arc::clone(&remote), &passphrase, caches).unwrap();
+    let id = |n: u32| keys().blob_id(BlobKind::Data, &n.to_le_bytes());
+    let frame = |first: u32| FrameInfo {
+        stored: 50_000,
+        raw: 100_000,
+        compressed: true,
+        kind: BlobKind::Data,
+        blobs: (first..first + 100).map(|n| BlobInfo::new(id(n), 1_000)).collect(),
+    };
+    let frames = (0..2_000).map(|n| frame(n * 100)).collect();
+    let pack = PackInfo { id: ObjectId([7; 32]), size: 110_000_000, frames };
+    let record = index_v1::encode(&index_v1::Index { packs: vec![pack], replaces: Vec::new() }).unwrap();
+    let random = Randomness::generate().unwrap();
+    let object = repository.sealer().seal_record(ObjectKind::Index, &record, &random).unwrap();
+    remote.put(&format!("index/{}", ObjectId(crypto::sha256(&object))), &object).unwrap();
+    let repository = if table { repository } else { repository.without_copies() };
+    let asked: Vec<BlobId> = (0..10).map(|n| id(n * 20_000)).collect();
+    let open = || {
+        let loaded = SharedIndex::new(&repository).get().unwrap();
+        asked.iter().filter(|id| loaded.index.contains(id).unwrap()).count()
+    };
+    assert_eq!(open(), asked.len());
+    bencher.bench_local(open);
 }
 
 fn write(dir: &Path, name: &str, bytes: &[u8]) {

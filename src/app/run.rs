@@ -254,12 +254,14 @@ pub fn stats(session: &Session) -> Result<StatsOutcome, AppError> {
     let (repository, _) = open(session)?;
     let loaded = index(&repository)?;
     let index = &loaded.index;
+    let packs = index.packs()?;
     let mut stats = StatsOutcome {
-        packs: index.packs().len() as u64,
-        pack_bytes: index.packs().iter().map(|p| p.size).sum(),
+        packs: packs.len() as u64,
+        pack_bytes: packs.iter().map(|p| p.size).sum(),
         ..StatsOutcome::default()
     };
-    for (_, place) in index.blobs() {
+    for blob in index.blobs() {
+        let (_, place) = blob?;
         stats.blobs += 1;
         stats.unique_bytes += u64::from(place.length);
     }

@@ -163,7 +163,7 @@ impl Check<'_> {
                 self.outcome.problems.push(problem(&object.name, verdict(e)?));
             }
         }
-        self.outcome.packs = index.packs().len() as u64;
+        self.outcome.packs = index.packs()?.len() as u64;
         self.outcome.blobs = index.blobs().count() as u64;
         Ok(index)
     }
@@ -172,17 +172,24 @@ impl Check<'_> {
     fn packs(&mut self, index: &Index) -> Result<(), RepoError> {
         let listed: HashMap<ObjectId, u64> =
             self.list(Folder::Packs)?.into_iter().map(|o| (o.id, o.size)).collect();
-        for (number, pack) in (0u32..).zip(index.packs()) {
+        for (number, pack) in (0u32..).zip(index.packs()?.iter()) {
             let message = match listed.get(&pack.id) {
                 Some(&size) if size == pack.size => continue,
                 Some(size) => format!("has {size} bytes where the index says {}", pack.size),
                 None => "is missing".to_string(),
             };
             self.bad.packs.insert(number, problem(&pack_name(&pack.id), message));
-            let lost = index.blobs().filter(|(_, place)| place.pack == number);
-            self.bad.blobs.extend(lost.map(|(id, _)| (*id, number)));
+            for blob in index.blobs() {
+                let (id, place) = blob?;
+                if place.pack == number {
+                    self.bad.blobs.insert(id, number);
+                }
+            }
         }
-        for id in listed.keys().filter(|id| !index.contains_pack(id)) {
+        for id in listed.keys() {
+            if index.contains_pack(id)? {
+                continue;
+            }
             self.outcome.notes.push(format!(
                 "{} is in no index: left by an interrupted backup, or its index is damaged",
                 pack_name(id)
@@ -217,13 +224,15 @@ impl Check<'_> {
 
     /// Reads packs whole: hash, table of contents, every frame, every blob.
     fn read(&mut self, index: &Index, percent: f64, threads: usize) -> Result<(), RepoError> {
-        let chosen = choose(index, percent, &self.bad)?;
-        let bytes = chosen.iter().map(|&n| index.packs()[n as usize].size).sum();
+        let packs = &*index.packs()?;
+        let chosen = choose(packs.len(), percent, &self.bad)?;
+        let bytes = chosen.iter().map(|&n| packs[n as usize].size).sum();
         self.monitor.phase(Phase::ReadData, Some(bytes));
         let mut blobs: HashMap<u32, PackBlobs> = chosen.iter().map(|&n| (n, PackBlobs::new())).collect();
-        for (id, place) in index.blobs() {
+        for blob in index.blobs() {
+            let (id, place) = blob?;
             if let Some(of_pack) = blobs.get_mut(&place.pack) {
-                of_pack.push((*id, *place));
+                of_pack.push((id, place));
             }
         }
         let parallel = self.repository.remote().parallel_requests().min(PACKS_AT_ONCE);
@@ -236,15 +245,15 @@ impl Check<'_> {
                         && let Some(&number) = chosen.get(next.fetch_add(1, Ordering::Relaxed))
                     {
                         let of_pack = blobs.get(&number).map_or(&[][..], Vec::as_slice);
-                        let fault = read_pack(self.repository, &index.packs()[number as usize], of_pack);
-                        self.monitor.progress(1, index.packs()[number as usize].size);
+                        let fault = read_pack(self.repository, &packs[number as usize], of_pack);
+                        self.monitor.progress(1, packs[number as usize].size);
                         found.lock().unwrap_or_else(PoisonError::into_inner).push((number, fault));
                     }
                 });
             }
         });
         for (number, fault) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            let pack = &index.packs()[number as usize];
+            let pack = &packs[number as usize];
             self.outcome.packs_read += 1;
             self.outcome.bytes_read += pack.size;
             if let Some(Fault { message, blobs }) = fault? {
@@ -326,8 +335,8 @@ impl Check<'_> {
             if let Some(&pack) = self.bad.blobs.get(&id) {
                 return Err(Lost::In(pack));
             }
-            let data =
-                blobs.index().frame(place.pack, place.frame).is_some_and(|(_, f)| f.kind == BlobKind::Data);
+            let frame = blobs.index().frame(place.pack, place.frame).map_err(Lost::Unknown)?;
+            let data = frame.is_some_and(|(_, f)| f.kind == BlobKind::Data);
             if !data || u64::from(offset) + u64::from(len) > u64::from(place.length) {
                 return Err(Lost::Otherwise(format!("a slice does not fit blob {id}")));
             }
@@ -356,9 +365,9 @@ struct Fault {
     blobs: Vec<BlobId>,
 }
 
-fn choose(index: &Index, percent: f64, bad: &Bad) -> Result<Vec<u32>, RepoError> {
+fn choose(packs: usize, percent: f64, bad: &Bad) -> Result<Vec<u32>, RepoError> {
     let mut chosen = Vec::new();
-    for number in (0u32..).take(index.packs().len()) {
+    for number in (0u32..).take(packs) {
         if bad.packs.contains_key(&number) {
             continue;
         }

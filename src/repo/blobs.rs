@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::layout::pack_name;
-use super::{BlobPlace, FramePlaceInfo, Index, PackSummary, RepoError, Repository};
+use super::{BlobPlace, FramePlaceInfo, Index, RepoError, Repository};
 use crate::crypto::{ObjectKey, ObjectKind};
 use crate::format::pack_v1;
 use crate::format::sealed_v1::HEADER;
@@ -104,7 +104,7 @@ impl<'a> BlobReader<'a> {
 
     /// Where a blob is, or [`RepoError::UnknownBlob`].
     pub fn place(&self, id: &BlobId) -> Result<BlobPlace, RepoError> {
-        self.index.get(id).ok_or(RepoError::UnknownBlob { id: *id })
+        self.index.get(id)?.ok_or(RepoError::UnknownBlob { id: *id })
     }
 
     /// Reads and opens a frame. Its blobs are not verified yet.
@@ -118,28 +118,27 @@ impl<'a> BlobReader<'a> {
         Ok((info.offset, info.offset + u64::from(info.stored)))
     }
 
-    fn frame_info(&self, pack: u32, frame: u32) -> Result<(&'a PackSummary, &'a FramePlaceInfo), RepoError> {
+    fn frame_info(&self, pack: u32, frame: u32) -> Result<(ObjectId, FramePlaceInfo), RepoError> {
         let what = "the index names a frame that does not exist";
-        self.index.frame(pack, frame).ok_or(RepoError::Manifest { what })
+        self.index.frame(pack, frame)?.ok_or(RepoError::Manifest { what })
     }
 
     /// Reads the frames from `first` to `last` of a pack, and what lies between them, with one request.
     pub fn frames(&self, pack: u32, first: u32, last: u32) -> Result<FrameRun<'_>, RepoError> {
-        let (summary, from) = self.frame_info(pack, first)?;
+        let (id, from) = self.frame_info(pack, first)?;
         let (_, to) = self.range(pack, last)?;
-        let name = pack_name(&summary.id);
+        let name = pack_name(&id);
         // With the header, when it is not known yet and so near that reading up to it is cheaper than
         // asking for it alone.
-        let start =
-            if from.offset <= NEAR && self.keys.known(&summary.id).is_none() { 0 } else { from.offset };
+        let start = if from.offset <= NEAR && self.keys.known(&id).is_none() { 0 } else { from.offset };
         let bytes = self.repository.remote().get_range(&name, start, to.saturating_sub(start))?;
         // Only now: another thread may have read the header meanwhile.
-        let key = match self.keys.known(&summary.id) {
+        let key = match self.keys.known(&id) {
             Some(key) => key,
             None if start == 0 => {
-                self.keys.open(self.repository, &summary.id, bytes.get(..HEADER).unwrap_or_default())?
+                self.keys.open(self.repository, &id, bytes.get(..HEADER).unwrap_or_default())?
             }
-            None => self.keys.get(self.repository, &summary.id)?,
+            None => self.keys.get(self.repository, &id)?,
         };
         Ok(FrameRun { reader: self, pack, name, key, start, bytes })
     }
@@ -152,11 +151,13 @@ impl<'a> BlobReader<'a> {
         place: BlobPlace,
         bytes: &[u8],
     ) -> Result<(), RepoError> {
-        let stored_as = self.index.frame(place.pack, place.frame).map(|(_, frame)| frame.kind);
-        if stored_as == Some(kind) && self.repository.sealer().keys.blob_id(kind, bytes) == *id {
+        let frame = self.index.frame(place.pack, place.frame)?;
+        if frame.is_some_and(|(_, frame)| frame.kind == kind)
+            && self.repository.sealer().keys.blob_id(kind, bytes) == *id
+        {
             return Ok(());
         }
-        let pack = self.index.packs().get(place.pack as usize).map(|p| pack_name(&p.id)).unwrap_or_default();
+        let pack = frame.map(|(pack, _)| pack_name(&pack)).unwrap_or_default();
         Err(RepoError::BlobMismatch { id: *id, pack })
     }
 

@@ -8,6 +8,7 @@
 //! <cache>/<repository id>/pages/<key>      page hashes of a database
 //! <cache>/<repository id>/objects/<name>   copies of small objects
 //! <cache>/<repository id>/seen             listings
+//! <cache>/<repository id>/index-table      what index objects say, sorted
 //! ```
 
 use std::fs::{self, File};

@@ -82,8 +82,8 @@ pub enum RepoError {
         /// The object.
         name: String,
     },
-    /// A local cache file could not be written.
-    #[error("cannot write the cache at {path}: {source}")]
+    /// A local cache file could not be written, or not be read where it had been good before.
+    #[error("cannot use the cache at {path}: {source}")]
     Cache {
         /// The file or folder.
         path: PathBuf,

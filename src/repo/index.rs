@@ -1,8 +1,10 @@
-//! The index in memory: which blob is in which frame of which pack.
+//! The index: which blob is in which frame of which pack.
 
-use std::collections::{BTreeSet, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
+use super::base::Base;
 use super::layout::ObjectInfo;
 use super::{RepoError, Repository};
 use crate::crypto::ObjectKind;
@@ -35,7 +37,7 @@ pub type IdSet = std::collections::HashSet<BlobId, BuildHasherDefault<IdHasher>>
 /// Where a blob is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlobPlace {
-    /// Index into [`Index::packs`].
+    /// Number of the pack, as in [`Index::packs`].
     pub pack: u32,
     /// Frame within the pack.
     pub frame: u32,
@@ -85,35 +87,29 @@ pub struct PackSummary {
     pub frames: Vec<FramePlaceInfo>,
 }
 
-/// The union of a repository's index objects.
+/// Packs and their blobs, held in memory.
 #[derive(Default)]
-pub struct Index {
+pub(super) struct InMemory {
+    /// The number of the first pack.
+    first: u32,
     packs: Vec<PackSummary>,
-    known_packs: HashMap<ObjectId, u32>,
+    known_packs: HashSet<ObjectId>,
     blobs: HashMap<BlobId, BlobPlace, BuildHasherDefault<IdHasher>>,
 }
 
-impl Index {
-    /// Adds the packs of one index object, leaving out those in `without`; returns the object.
-    pub fn add_object(
-        &mut self,
-        repository: &Repository,
-        object: &ObjectInfo,
-        without: &BTreeSet<ObjectId>,
-    ) -> Result<index_v1::Index, RepoError> {
-        let record = repository.read_record(ObjectKind::Index, &object.name, &object.id)?;
-        let decoded = index_v1::decode(&record).map_err(RepoError::object(&object.name))?;
-        decoded.packs.iter().filter(|p| !without.contains(&p.id)).for_each(|pack| self.add_pack(pack));
-        Ok(decoded)
+impl InMemory {
+    /// Nothing yet; the first pack will have the number `first`.
+    pub(super) fn after(first: u32) -> Self {
+        Self { first, ..Self::default() }
     }
 
     /// Adds one pack; a pack that is known already is left as it is.
-    pub fn add_pack(&mut self, pack: &PackInfo) {
-        let Ok(number) = u32::try_from(self.packs.len()) else { return };
-        if self.known_packs.contains_key(&pack.id) {
+    pub(super) fn add(&mut self, pack: &PackInfo) {
+        let number = u32::try_from(self.packs.len()).ok().and_then(|n| n.checked_add(self.first));
+        let Some(number) = number else { return };
+        if !self.known_packs.insert(pack.id) {
             return;
         }
-        self.known_packs.insert(pack.id, number);
         self.blobs.reserve(pack.frames.iter().map(|f| f.blobs.len()).sum());
         let mut offset = HEADER as u64;
         let mut frames = Vec::with_capacity(pack.frames.len());
@@ -131,39 +127,121 @@ impl Index {
         self.packs.push(PackSummary { id: pack.id, size: pack.size, frames });
     }
 
-    /// Where a blob is.
-    #[must_use]
-    pub fn get(&self, id: &BlobId) -> Option<BlobPlace> {
+    pub(super) fn get(&self, id: &BlobId) -> Option<BlobPlace> {
         self.blobs.get(id).copied()
     }
 
-    /// True when a blob is in some pack.
-    #[must_use]
-    pub fn contains(&self, id: &BlobId) -> bool {
-        self.blobs.contains_key(id)
+    pub(super) fn contains_pack(&self, id: &ObjectId) -> bool {
+        self.known_packs.contains(id)
     }
 
-    /// True when a pack is listed.
-    #[must_use]
-    pub fn contains_pack(&self, id: &ObjectId) -> bool {
-        self.known_packs.contains_key(id)
-    }
-
-    /// The packs, in the order in which they were added.
-    #[must_use]
-    pub fn packs(&self) -> &[PackSummary] {
+    pub(super) fn packs(&self) -> &[PackSummary] {
         &self.packs
     }
 
-    /// All blobs with their places, in no particular order.
-    pub fn blobs(&self) -> impl Iterator<Item = (&BlobId, &BlobPlace)> {
+    pub(super) fn blobs(&self) -> impl Iterator<Item = (&BlobId, &BlobPlace)> {
         self.blobs.iter()
     }
 
-    /// The pack and frame of a place.
-    #[must_use]
-    pub fn frame(&self, pack: u32, frame: u32) -> Option<(&PackSummary, &FramePlaceInfo)> {
-        let pack = self.packs.get(pack as usize)?;
-        Some((pack, pack.frames.get(frame as usize)?))
+    pub(super) fn frame(&self, pack: u32, frame: u32) -> Option<(ObjectId, FramePlaceInfo)> {
+        let pack = self.packs.get(pack.checked_sub(self.first)? as usize)?;
+        Some((pack.id, *pack.frames.get(frame as usize)?))
     }
+}
+
+/// The union of a repository's index objects: what the local table has of it, and in memory the rest.
+#[derive(Default)]
+pub struct Index {
+    base: Option<Base>,
+    added: InMemory,
+}
+
+impl Index {
+    /// An index that has what `base` has.
+    pub(super) fn new(base: Option<Base>) -> Self {
+        let first = base.as_ref().map_or(0, Base::packs_len);
+        Self { base, added: InMemory::after(first) }
+    }
+
+    /// The parts of which it is made.
+    pub(super) fn parts(&self) -> (Option<&Base>, &InMemory) {
+        (self.base.as_ref(), &self.added)
+    }
+
+    /// Adds the packs of one index object, leaving out those in `without`; returns the object.
+    pub fn add_object(
+        &mut self,
+        repository: &Repository,
+        object: &ObjectInfo,
+        without: &BTreeSet<ObjectId>,
+    ) -> Result<index_v1::Index, RepoError> {
+        let decoded = read_object(repository, object)?;
+        decoded.packs.iter().filter(|p| !without.contains(&p.id)).try_for_each(|pack| self.add_pack(pack))?;
+        Ok(decoded)
+    }
+
+    /// Adds one pack; a pack that is known already is left as it is.
+    pub fn add_pack(&mut self, pack: &PackInfo) -> Result<(), RepoError> {
+        if !self.contains_pack(&pack.id)? {
+            self.added.add(pack);
+        }
+        Ok(())
+    }
+
+    /// Where a blob is.
+    pub fn get(&self, id: &BlobId) -> Result<Option<BlobPlace>, RepoError> {
+        match (self.added.get(id), &self.base) {
+            (None, Some(base)) => base.blob(id),
+            (found, _) => Ok(found),
+        }
+    }
+
+    /// True when a blob is in some pack.
+    pub fn contains(&self, id: &BlobId) -> Result<bool, RepoError> {
+        self.get(id).map(|place| place.is_some())
+    }
+
+    /// True when a pack is listed.
+    pub fn contains_pack(&self, id: &ObjectId) -> Result<bool, RepoError> {
+        match &self.base {
+            Some(base) if !self.added.contains_pack(id) => base.contains_pack(id),
+            _ => Ok(self.added.contains_pack(id)),
+        }
+    }
+
+    /// The packs, by number.
+    pub fn packs(&self) -> Result<Cow<'_, [PackSummary]>, RepoError> {
+        let Some(base) = &self.base else { return Ok(self.added.packs().into()) };
+        let mut packs = base.packs()?;
+        packs.extend_from_slice(self.added.packs());
+        Ok(packs.into())
+    }
+
+    /// All blobs with their places, each once, in no particular order.
+    pub fn blobs(&self) -> impl Iterator<Item = Result<(BlobId, BlobPlace), RepoError>> {
+        let added = self.added.blobs().map(|(id, place)| (*id, *place));
+        let only_here = added.filter_map(|(id, place)| match self.base.as_ref().map(|base| base.blob(&id)) {
+            Some(Ok(Some(_))) => None,
+            Some(Err(error)) => Some(Err(error)),
+            Some(Ok(None)) | None => Some(Ok((id, place))),
+        });
+        self.base.iter().flat_map(Base::blobs).chain(only_here)
+    }
+
+    /// The pack and frame of a place.
+    pub fn frame(&self, pack: u32, frame: u32) -> Result<Option<(ObjectId, FramePlaceInfo)>, RepoError> {
+        match &self.base {
+            Some(base) if pack < self.added.first => base.frame(pack, frame),
+            _ => Ok(self.added.frame(pack, frame)),
+        }
+    }
+}
+
+/// Reads and decodes an index object.
+pub(super) fn read_object(
+    repository: &Repository,
+    object: &ObjectInfo,
+) -> Result<index_v1::Index, RepoError> {
+    let record = repository.read_record(ObjectKind::Index, &object.name, &object.id)?;
+    index_v1::decode(&record).map_err(RepoError::object(&object.name))
 }

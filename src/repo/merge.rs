@@ -12,7 +12,7 @@ use crate::model::ObjectId;
 const OBJECT_BLOBS: usize = 250_000;
 /// Objects above this many stored bytes are left alone: merging them again and again would cost more
 /// than the requests that it saves.
-const SMALL: u64 = 1 << 20;
+pub(super) const SMALL: u64 = 1 << 20;
 /// So many small objects are merged. A new machine reads each with one request.
 const MANY: usize = 32;
 

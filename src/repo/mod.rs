@@ -1,5 +1,6 @@
 //! A repository: our objects under one remote prefix. Owns their names and the order of writes.
 
+mod base;
 mod blobs;
 mod cache;
 mod catalog;
@@ -16,6 +17,7 @@ mod packing;
 mod repository;
 mod seen;
 mod shared_index;
+mod table;
 
 pub use blobs::{BlobReader, ObjectKeys};
 pub use cache::{Baseline, BaselineWriter, Cache, CachePlace, FileMark, PageTable};

@@ -110,13 +110,13 @@ impl Packer {
 
     /// True when a blob is in the repository or on its way there.
     pub fn contains(&self, id: &BlobId) -> Result<bool, RepoError> {
-        Ok(lock(&self.fresh).contains(id) || self.index.get()?.index.contains(id))
+        Ok(lock(&self.fresh).contains(id) || self.index.get()?.index.contains(id)?)
     }
 
     /// Stores a blob unless it is there; tells whether it was new.
     pub fn add(&self, kind: BlobKind, id: BlobId, bytes: &[u8]) -> Result<bool, RepoError> {
         let blob = blob_info(id, bytes.len())?;
-        if self.index.get()?.index.contains(&id) || !self.claim(&id, bytes.len()) {
+        if self.index.get()?.index.contains(&id)? || !self.claim(&id, bytes.len()) {
             return Ok(false);
         }
         let Rest { data, meta, press } = &mut *lock(&self.rest);
@@ -244,7 +244,7 @@ impl Filler<'_> {
             Some(loaded) => loaded,
             none => none.insert(self.packer.index.get()?),
         };
-        if loaded.index.contains(&id) || !self.packer.claim(&id, len) {
+        if loaded.index.contains(&id)? || !self.packer.claim(&id, len) {
             self.skip(len);
             return Ok(false);
         }

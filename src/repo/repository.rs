@@ -134,6 +134,10 @@ impl Repository {
         Self { copies: false, ..self.clone() }
     }
 
+    pub(super) fn uses_copies(&self) -> bool {
+        self.copies
+    }
+
     /// Refuses when the repository uses features that `operation` needs and we do not know.
     pub fn require(&self, operation: Operation) -> Result<(), RepoError> {
         self.marker.check(operation).map_err(RepoError::object(MARKER))

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::base::Base;
 use super::index::IdSet;
 use super::layout::{Folder, ObjectInfo, pack_name};
 use super::{Index, RepoError, Repository};
@@ -93,9 +94,13 @@ impl SharedIndex {
     }
 
     fn read(&self, objects: &[ObjectInfo], remembered: bool) -> Result<LoadedIndex, RepoError> {
-        let mut index = Index::default();
-        let (mut replaced, mut doubtful) = (BTreeSet::new(), IdSet::default());
-        for object in objects {
+        let base = Base::find(&self.repository, objects, &self.condemned)?;
+        let based: BTreeSet<_> = base.iter().flat_map(Base::sources).map(|source| source.id).collect();
+        let mut replaced: BTreeSet<_> =
+            base.iter().flat_map(Base::sources).flat_map(|source| source.replaces.clone()).collect();
+        let mut index = Index::new(base);
+        let mut doubtful = IdSet::default();
+        for object in objects.iter().filter(|object| !based.contains(&object.id)) {
             let decoded = index.add_object(&self.repository, object, &self.condemned)?;
             replaced.extend(decoded.replaces);
             let condemned = decoded.packs.iter().filter(|pack| self.condemned.contains(&pack.id));
@@ -103,9 +108,14 @@ impl SharedIndex {
             doubtful.extend(blobs.map(|blob| blob.id()));
         }
         let adopted = adopt(&self.repository, &mut index, &self.condemned)?;
-        doubtful.retain(|id| !index.contains(id));
+        let mut avoid = IdSet::default();
+        for id in doubtful {
+            if !index.contains(&id)? {
+                avoid.insert(id);
+            }
+        }
         let objects = objects.iter().filter(|object| !replaced.contains(&object.id)).cloned().collect();
-        Ok(LoadedIndex { index, adopted, avoid: doubtful, objects, remembered })
+        Ok(LoadedIndex { index, adopted, avoid, objects, remembered })
     }
 }
 
@@ -117,13 +127,13 @@ fn adopt(
 ) -> Result<Vec<PackInfo>, RepoError> {
     let mut adopted = Vec::new();
     for pack in repository.cache().pending() {
-        if index.contains_pack(&pack.id) {
+        if index.contains_pack(&pack.id)? {
             repository.cache().forget_pending(&pack.id);
             continue;
         }
         match repository.remote().size(&pack_name(&pack.id)) {
             Ok(size) if size == pack.size && !condemned.contains(&pack.id) => {
-                index.add_pack(&pack);
+                index.add_pack(&pack)?;
                 adopted.push(pack);
             }
             Ok(_) => repository.cache().forget_pending(&pack.id),

@@ -15,7 +15,7 @@ use crate::model::{
 };
 use crate::remote::{Memory, Remote};
 
-fn passphrase() -> Passphrase {
+pub(super) fn passphrase() -> Passphrase {
     Passphrase::new(b"secret".to_vec())
 }
 
@@ -24,7 +24,7 @@ fn init(remote: &Arc<dyn Remote>, cache: &std::path::Path) -> Result<RepositoryI
     Repository::init(remote, &passphrase(), caches, ScryptParams::GENERATED, Timestamp::default(), "test")
 }
 
-fn repository(remote: &Arc<Memory>, cache: &std::path::Path) -> Repository {
+pub(super) fn repository(remote: &Arc<Memory>, cache: &std::path::Path) -> Repository {
     let remote: Arc<dyn Remote> = Arc::clone(remote) as _;
     let made = init(&remote, cache);
     assert!(made.is_ok() || matches!(made, Err(RepoError::Exists { .. })));

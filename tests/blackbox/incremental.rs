@@ -5,8 +5,8 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -106,6 +106,63 @@ fn a_lost_cache_costs_no_reading() {
     repo.put("d0/new", b"new");
     repo.backup(&[]);
     restores(&repo, "latest");
+    repo.check();
+}
+
+/// The table that the cache keeps of a large index.
+fn index_table(repo: &Repo) -> PathBuf {
+    let caches = fs::read_dir(repo.path("home/.cache/exuvia")).unwrap().map(|entry| entry.unwrap().path());
+    caches.map(|cache| cache.join("index-table")).find(|table| table.exists()).unwrap()
+}
+
+/// What is done to a file, and its name.
+type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
+
+#[test]
+fn the_index_table_may_be_there_or_damaged_or_gone() {
+    let repo = Repo::new();
+    for n in 0..6_000 {
+        repo.put(&format!("d{}/f{n}", n % 40), &noise(n, 40));
+    }
+    settle(&repo.path("s"));
+    repo.backup(&[]);
+    repo.put("first", b"first");
+    repo.backup(&[]);
+    let table = index_table(&repo);
+    assert_eq!(fs::metadata(&table).unwrap().mode() & 0o777, 0o600);
+    let size = |table: &Path| fs::metadata(table).unwrap().len();
+    let open = |table: &Path| OpenOptions::new().read(true).write(true).open(table).unwrap();
+    let flip = |table: &Path, at: u64| {
+        let (file, mut byte) = (open(table), [0]);
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[!byte[0]], at).unwrap();
+    };
+    let damages: [Damage<'_>; 7] = [
+        ("none", &|_| {}),
+        ("blobs", &|table| (0..size(table) / 2).step_by(4_096).for_each(|block| flip(table, block + 1_000))),
+        ("none again", &|_| {}),
+        ("head", &|table| flip(table, size(table) - 100)),
+        ("cut", &|table| open(table).set_len(size(table) / 3).unwrap()),
+        ("foreign", &|table| fs::write(table, [7; 100_000]).unwrap()),
+        ("gone", &|table| fs::remove_file(table).unwrap()),
+    ];
+    for (n, (what, damage)) in (0..).zip(damages) {
+        // Where one is found damaged when it is open already, the next operation makes it anew.
+        let damage = || table.exists().then(|| damage(&table));
+        damage();
+        // Known content under a new name, and new content.
+        repo.put(&format!("copy{n}"), &noise(100 + n, 40));
+        repo.put("new", &noise(10_000 + n, 50_000));
+        let (summary, ..) = repo.added(|| repo.backup(&[]));
+        let new = number(&summary, "bytes_added_raw");
+        assert!((50_000..100_000).contains(&new), "{what}: {summary}");
+        damage();
+        restores(&repo, "latest");
+        damage();
+        assert_eq!(repo.cat("latest", OsStr::new("new")), noise(10_000 + n, 50_000), "{what}");
+    }
+    repo.cat("latest", OsStr::new("first"));
+    assert!(table.exists());
     repo.check();
 }
 
