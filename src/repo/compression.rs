@@ -4,7 +4,7 @@
 ///
 /// Measured on a state dir of 1 GiB (transcripts, databases with vectors, text, media), as repository size
 /// and wall time of a first backup on two cores: level 1 578 MiB and 2.3 s, level 2 555 MiB and 2.4 s,
-/// level 12 530 MiB and 10 s. Level 3, other tools' default, is 1.5 % smaller than level 2 and takes a quarter
+/// level 12 530 MiB and 10 s. Level 3, other tools' default, is 1.6 % smaller than level 2 and takes a quarter
 /// more processor time to compress (`benches/README.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Compression {
