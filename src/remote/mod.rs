@@ -127,7 +127,8 @@ impl Classify for RemoteError {
     }
 }
 
-/// An object on its way whose name follows from its bytes. Dropped before its end, it leaves nothing.
+/// An object on its way whose name follows from its bytes. Dropped before its end, it leaves nothing;
+/// a process that is killed may leave what no listing shows.
 pub trait Upload: Send {
     /// Takes the next bytes.
     fn write(&mut self, bytes: &[u8]) -> Result<(), RemoteError>;

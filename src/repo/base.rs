@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::index::{InMemory, read_object};
 use super::layout::ObjectInfo;
@@ -30,6 +30,8 @@ pub(super) struct Base {
     objects: Vec<ObjectInfo>,
     /// What they say, once the table could not be read.
     instead: OnceLock<InMemory>,
+    /// Held by who loads that: it is as large as the index.
+    loading: Mutex<()>,
 }
 
 impl Base {
@@ -63,7 +65,13 @@ impl Base {
         let there: BTreeMap<_, _> = objects.iter().map(|object| (object.id, object)).collect();
         let objects = table.sources().iter().map(|source| there.get(&source.id).copied().cloned());
         let objects = objects.collect::<Option<_>>()?;
-        Some(Self { table, repository: repository.clone(), objects, instead: OnceLock::new() })
+        Some(Self {
+            table,
+            repository: repository.clone(),
+            objects,
+            instead: OnceLock::new(),
+            loading: Mutex::default(),
+        })
     }
 
     /// The index objects that it speaks for.
@@ -128,6 +136,7 @@ impl Base {
     }
 
     fn instead(&self) -> Result<&InMemory, RepoError> {
+        let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(instead) = self.instead.get() {
             return Ok(instead);
         }

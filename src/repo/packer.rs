@@ -3,8 +3,8 @@
 //! order of writes.
 //!
 //! Every thread that reads files has a [`Filler`]: it reads into the buffer that becomes the frame, so
-//! content is not copied between reading and compressing, and no thread waits for another but to append
-//! a finished frame to a pack.
+//! content is not copied between reading and compressing, and threads wait for each other only to append
+//! a finished frame to a pack, and for what is left at their end.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -125,11 +125,19 @@ impl Packer {
             BlobKind::Meta => meta,
         };
         if frame.raw.len() + bytes.len() > FRAME_TARGET {
-            press.press(&self.packing, frame)?;
+            press.press(&self.packing, frame).map_err(|error| self.reason(error))?;
         }
         frame.raw.extend_from_slice(bytes);
         frame.blobs.push(blob);
         Ok(true)
+    }
+
+    /// What another thread says of its failure, where all that is known is that it failed.
+    fn reason(&self, error: RepoError) -> RepoError {
+        match error {
+            RepoError::Worker => self.take_fault().unwrap_or(RepoError::Worker),
+            error => error,
+        }
     }
 
     /// True for the one who is the first to bring a new blob.
@@ -160,6 +168,12 @@ impl Packer {
         self.packing.fail(error);
     }
 
+    /// True when a thread gave up: what others do is in vain.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.packing.has_failed()
+    }
+
     /// Why a thread gave up.
     pub fn take_fault(&self) -> Option<RepoError> {
         self.packing.take_fault()
@@ -167,6 +181,9 @@ impl Packer {
 
     /// Waits until all packs are durable, then publishes their index. Nothing can be added after.
     pub fn publish(&self) -> Result<Published, RepoError> {
+        if self.has_failed() {
+            return Err(self.reason(RepoError::Worker));
+        }
         let Rest { data, meta, press } = &mut *lock(&self.rest);
         press.press(&self.packing, data)?;
         press.press(&self.packing, meta)?;

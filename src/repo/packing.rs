@@ -68,9 +68,10 @@ impl Press {
             kind: *kind,
             blobs: std::mem::take(blobs),
         };
-        packing.append(info, if compressed { &mut self.packed } else { raw })?;
+        let appended = packing.append(info, if compressed { &mut self.packed } else { raw });
+        // Also after an error: what others put behind the bytes of a lost frame would be out of place.
         raw.clear();
-        Ok(())
+        appended
     }
 
     fn compress(&mut self, level: i32, raw: &[u8]) -> Result<(), RepoError> {
@@ -118,6 +119,8 @@ struct Shared {
     level: Level,
     /// The first error of any thread; it ends the run.
     fault: Mutex<Option<RepoError>>,
+    /// There was one.
+    failed: AtomicBool,
     /// Nobody waits any more for what is made.
     abandoned: AtomicBool,
 }
@@ -134,6 +137,7 @@ impl Packing {
             sealed: AtomicU64::new(0),
             level: Level::new(options.compression),
             fault: Mutex::default(),
+            failed: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
         };
         Self { shared: Arc::new(shared), uploads: options.uploads.max(1), threads: Mutex::default() }
@@ -143,8 +147,18 @@ impl Packing {
         self.shared.fail(error);
     }
 
+    pub(super) fn has_failed(&self) -> bool {
+        self.shared.failed.load(Ordering::Relaxed)
+    }
+
+    /// Why a thread gave up: asked by who ends the run.
     pub(super) fn take_fault(&self) -> Option<RepoError> {
         lock(&self.shared.fault).take()
+    }
+
+    /// An error where a thread gave up; nothing that is missing may pass for stored.
+    fn verdict(&self) -> Result<(), RepoError> {
+        if self.has_failed() { Err(self.take_fault().unwrap_or(RepoError::Worker)) } else { Ok(()) }
     }
 
     /// Seals a frame into an open pack.
@@ -161,7 +175,7 @@ impl Packing {
             *open = Some(pack);
             return Ok(());
         }
-        // With the lock held: while uploaders are behind, no further pack is filled.
+        // With the lock held: while uploaders are behind, no pack takes the place of this one.
         self.send(pack)
     }
 
@@ -178,8 +192,8 @@ impl Packing {
             }
             Err(TrySendError::Disconnected(_)) => false,
         };
-        // Without an uploader: the last one failed.
-        if sent { Ok(()) } else { Err(self.take_fault().unwrap_or(RepoError::Worker)) }
+        // Without an uploader: the last one failed, and has said why.
+        if sent { Ok(()) } else { Err(RepoError::Worker) }
     }
 
     fn start(&self) -> Uploaders {
@@ -200,18 +214,16 @@ impl Packing {
 
     /// Waits until all packs are durable.
     pub(super) fn finish(&self) -> Result<Vec<PackInfo>, RepoError> {
+        self.verdict()?;
         for open in &self.shared.open {
             if let Some(pack) = lock(open).take() {
-                self.send(pack)?;
+                self.send(pack).or_else(|error| self.verdict().and(Err(error)))?;
             }
         }
         let Some(uploaders) = lock(&self.threads).take() else { return Ok(Vec::new()) };
         let (sound, packs) = uploaders.join();
-        match self.take_fault() {
-            Some(error) => Err(error),
-            None if sound => Ok(packs),
-            None => Err(RepoError::Worker),
-        }
+        self.verdict()?;
+        if sound { Ok(packs) } else { Err(RepoError::Worker) }
     }
 }
 
@@ -238,7 +250,12 @@ impl Drop for Packing {
 
 impl Shared {
     fn fail(&self, error: RepoError) {
-        lock(&self.fault).get_or_insert(error);
+        let mut fault = lock(&self.fault);
+        // "Another thread failed" gives way to what that one says.
+        if matches!(*fault, None | Some(RepoError::Worker)) {
+            *fault = Some(error);
+        }
+        self.failed.store(true, Ordering::Relaxed);
     }
 
     /// A pack that nobody else is writing to. While little is stored there is only one, so that a small

@@ -394,3 +394,18 @@ fn a_small_backup_is_one_pack_however_many_threads_make_it() {
     let id = repository.sealer().keys.blob_id(BlobKind::Data, &last);
     assert_eq!(reader.blob(BlobKind::Data, &id).unwrap(), last);
 }
+
+#[test]
+fn nothing_is_published_after_a_thread_has_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = Arc::new(Memory::default());
+    let repository = repository(&memory, dir.path());
+    let packer = Packer::new(&repository, PackerOptions::new(2), false, SharedIndex::new(&repository));
+    packer.fail(RepoError::Worker);
+    packer.fail(RepoError::Key("the reason".into()));
+    packer.fail(RepoError::Worker);
+    assert!(packer.has_failed());
+    // Nothing was stored, so there is no uploader that could tell.
+    assert!(matches!(packer.publish(), Err(RepoError::Key(reason)) if reason == "the reason"));
+    assert!(packer.publish().is_err(), "and it stays so");
+}

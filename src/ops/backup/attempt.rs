@@ -24,8 +24,8 @@ use crate::model::{ObjectId, RepoPath, Snapshot, Stats, Timestamp};
 use crate::ops::cache_keys;
 use crate::remote::RequestCounts;
 use crate::repo::{
-    Baseline, BlobReader, Catalog, CatalogEntry, ManifestReader, ObjectInfo, Packer, Published, Repository,
-    Seen, SharedIndex,
+    Baseline, BlobReader, Catalog, CatalogEntry, ManifestReader, ObjectInfo, Packer, Published, RepoError,
+    Repository, Seen, SharedIndex,
 };
 use crate::report::{Monitor, Phase};
 
@@ -249,6 +249,8 @@ impl Attempt<'_> {
         // Handed over directly, and only to who waits for it.
         let (offer, offered) = bounded(0);
         std::thread::scope(|scope| {
+            // Should this thread panic, the walk must not wait for it.
+            let walked = walked;
             for _ in 0..threads {
                 let (work, offers) = (work.clone(), (offer.clone(), offered.clone()));
                 scope.spawn(move || reader::run(context, &work, offers));
@@ -281,6 +283,10 @@ impl Attempt<'_> {
             scope.spawn(move || walk.run(&mut tree));
             let result = sequencer.batches(&walked);
             ended.store(true, Ordering::Relaxed);
+            if result.is_err() {
+                // Readers stop in the middle of what they read.
+                context.packer.fail(RepoError::Worker);
+            }
             // The walk may be waiting for room in the queue.
             walked.iter().for_each(drop);
             result

@@ -32,7 +32,7 @@ pub(super) fn wal_mark(parent: &Dir, name: &[u8]) -> (FileMark, Option<Stat>) {
     }
 }
 
-/// Passes pages on to the assembler, and its blobs to the reader's group.
+/// Passes pages on to the assembler, and its blobs to the reader.
 struct Sink<'r, 'a> {
     reader: &'r mut Reader<'a>,
     previous: Option<Arc<PreviousImage>>,

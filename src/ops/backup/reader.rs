@@ -164,7 +164,7 @@ impl<'a> Reader<'a> {
             out.send(self.file(file)?).map_err(|_| Stop)?;
         }
         self.context.pace.note(u32::try_from(files.len()).unwrap_or(u32::MAX), self.bytes, self.taken);
-        if self.context.monitor.cancelled() { Err(Stop) } else { Ok(()) }
+        self.go_on()
     }
 
     fn help(&mut self, frame: FullFrame) -> Result<(), Stop> {
@@ -376,6 +376,7 @@ impl<'a> Reader<'a> {
             slices.push(*slice);
             same += len as u64;
             self.filler.skip(len);
+            self.go_on()?;
         }
         Ok(same)
     }
@@ -430,7 +431,14 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Stops in the middle of a large file when nobody needs it any more.
+    fn go_on(&self) -> Result<(), Stop> {
+        let over = self.context.monitor.cancelled() || self.context.packer.has_failed();
+        if over { Err(Stop) } else { Ok(()) }
+    }
+
     fn take(&mut self, id: BlobId, len: usize) -> Result<(), Stop> {
+        self.go_on()?;
         self.filler.take(id, len).map(drop).map_err(|error| stop(&self.context.packer, error))
     }
 

@@ -1,4 +1,4 @@
-//! The one thread that puts everything in order: stores new blobs, writes the manifest, counts.
+//! The one thread that puts everything in order: takes what became of each file, writes the manifest, counts.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -120,8 +120,8 @@ impl<'a> Sequencer<'a> {
     /// Takes the batches of the walk, in order, to the end.
     pub(super) fn batches(&mut self, batches: &Receiver<Batch>) -> Result<(), Error> {
         for batch in batches {
-            if self.context.monitor.cancelled() {
-                return Err(Error::Interrupted);
+            if self.context.monitor.cancelled() || self.context.packer.has_failed() {
+                return Err(self.reader_ended());
             }
             let before = (self.files(), self.stats.bytes);
             for item in batch.items {
