@@ -24,9 +24,6 @@ use crate::report::Monitor;
 pub(super) const UPLOADS: usize = 4;
 /// And at least: while one waits for a disk, the next is filled.
 const LEAST_UPLOADS: usize = 3;
-/// Packs of a local repository: written as they are made, so they take no memory, and each is waited for
-/// once until it is durable. Packs of 64 MiB are no faster, and more is lost of one that is interrupted.
-const NEAR_PACK: usize = 32 << 20;
 
 pub(super) fn remote(
     location: &Location,
@@ -117,11 +114,8 @@ pub fn backup(session: &Session, request: &BackupRequest) -> Result<BackupOutcom
     let (handle, counting) = counted(session);
     let (repository, catalog) = Repository::open_for_backup(handle, &session.passphrase, session.caches())?;
     let uploads = repository.remote().parallel_requests().clamp(LEAST_UPLOADS, UPLOADS);
-    let mut packer =
+    let packer =
         PackerOptions { compression: request.compression, uploads, ..PackerOptions::new(session.threads) };
-    if repository.remote().is_near() {
-        packer.pack_size = NEAR_PACK;
-    }
     let request = ops_backup::Request {
         root: request.root.clone(),
         paths: request.paths.clone(),
