@@ -13,8 +13,7 @@ use std::time::Duration;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use exuvia::app::{
-    self, BackupRequest, Compression, InitRequest, Location, Passphrase, RestoreRequest, ScryptParams,
-    Selection, Session,
+    self, BackupRequest, InitRequest, Location, Passphrase, RestoreRequest, ScryptParams, Session,
 };
 use exuvia::chunk::Chunker;
 use exuvia::clock::{Clock, SystemClock};
@@ -25,8 +24,8 @@ use exuvia::format::sealed_v1::Randomness;
 use exuvia::format::segment_v1::{self, LeafBuilder};
 use exuvia::gather::{Gather, TreeWalk, WalkOptions};
 use exuvia::model::{
-    BlobId, BlobKind, Content, Entry, EntryKind, Metadata, ObjectId, Owner, Reason, RepoPath, RepositoryId,
-    Slice, Slices, Timestamp,
+    BlobId, BlobKind, Content, Entry, EntryKind, Metadata, ObjectId, Owner, RepoPath, RepositoryId, Slice,
+    Slices, Timestamp,
 };
 use exuvia::remote::{Local, Remote};
 use exuvia::repo::{CachePlace, Index, Repository, SharedIndex};
@@ -189,10 +188,7 @@ fn segment_decode(bencher: Bencher<'_, '_>) {
         .bench_local(|| segment_v1::decode(black_box(&bytes)).unwrap());
 }
 
-#[divan::bench]
-fn index_lookup(bencher: Bencher<'_, '_>) {
-    let keys = keys();
-    let id = |n: u32| keys.blob_id(BlobKind::Data, &n.to_le_bytes());
+fn frames_of_200_000_blobs(id: impl Fn(u32) -> BlobId) -> Vec<FrameInfo> {
     let frame = |first: u32| FrameInfo {
         stored: 50_000,
         raw: 100_000,
@@ -200,7 +196,14 @@ fn index_lookup(bencher: Bencher<'_, '_>) {
         kind: BlobKind::Data,
         blobs: (first..first + 100).map(|n| BlobInfo::new(id(n), 1_000)).collect(),
     };
-    let frames = (0..2_000).map(|n| frame(n * 100)).collect();
+    (0..2_000).map(|n| frame(n * 100)).collect()
+}
+
+#[divan::bench]
+fn index_lookup(bencher: Bencher<'_, '_>) {
+    let keys = keys();
+    let id = |n: u32| keys.blob_id(BlobKind::Data, &n.to_le_bytes());
+    let frames = frames_of_200_000_blobs(id);
     let mut index = Index::default();
     index.add_pack(&PackInfo { id: ObjectId([7; 32]), size: 100_000_000, frames }).unwrap();
     // One half is there, one half is not; many, so that no cache has just those.
@@ -222,14 +225,7 @@ fn index_open_200_000_blobs(bencher: Bencher<'_, '_>, table: bool) {
     Repository::init(&remote, &passphrase, caches, params, Timestamp::default(), "").unwrap();
     let repository = Repository::open(Arc::clone(&remote), &passphrase, caches).unwrap();
     let id = |n: u32| keys().blob_id(BlobKind::Data, &n.to_le_bytes());
-    let frame = |first: u32| FrameInfo {
-        stored: 50_000,
-        raw: 100_000,
-        compressed: true,
-        kind: BlobKind::Data,
-        blobs: (first..first + 100).map(|n| BlobInfo::new(id(n), 1_000)).collect(),
-    };
-    let frames = (0..2_000).map(|n| frame(n * 100)).collect();
+    let frames = frames_of_200_000_blobs(id);
     let pack = PackInfo { id: ObjectId([7; 32]), size: 110_000_000, frames };
     let record = index_v1::encode(&index_v1::Index { packs: vec![pack], replaces: Vec::new() }).unwrap();
     let random = Randomness::generate().unwrap();
@@ -312,18 +308,7 @@ impl World {
     }
 
     fn backup(&self, session: &Session) -> u64 {
-        let request = BackupRequest {
-            root: self.tree(),
-            paths: Vec::new(),
-            selection: Selection::default(),
-            tags: Vec::new(),
-            reason: Reason::Manual,
-            dry_run: false,
-            rescan: false,
-            skip_if_unchanged: false,
-            verify: false,
-            compression: Compression::Default,
-        };
+        let request = BackupRequest::new(self.tree());
         let outcome = app::backup(session, &request).unwrap();
         assert!(outcome.errors.is_empty());
         outcome.snapshot.stats.files_unmodified

@@ -69,6 +69,25 @@ pub struct BackupRequest {
     pub compression: Compression,
 }
 
+impl BackupRequest {
+    /// All of a directory, taken the usual way.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self {
+            root,
+            paths: Vec::new(),
+            selection: Selection::default(),
+            tags: Vec::new(),
+            reason: Reason::Manual,
+            dry_run: false,
+            rescan: false,
+            skip_if_unchanged: false,
+            verify: false,
+            compression: Compression::default(),
+        }
+    }
+}
+
 /// Lists entries of a snapshot.
 pub struct LsRequest {
     /// `SNAP` as the user spells it.

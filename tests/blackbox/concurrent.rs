@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use exuvia::app::{
-    self, BackupRequest, CheckRequest, Compression, InitRequest, Location, Passphrase, ReadData,
-    ScryptParams, Selection, Session,
+    self, BackupRequest, CheckRequest, InitRequest, Location, Passphrase, ReadData, ScryptParams, Session,
 };
 use exuvia::clock::SystemClock;
-use exuvia::model::{Classify, ErrorClass, Reason};
+use exuvia::model::{Classify, ErrorClass};
 use exuvia::report::{Monitor, Phase, Silent};
 
 use crate::support::{
@@ -100,18 +99,7 @@ fn session(dir: &Path, monitor: Arc<dyn Monitor>) -> Session {
 }
 
 fn take(session: &Session, root: &Path) {
-    let request = BackupRequest {
-        root: root.to_path_buf(),
-        paths: Vec::new(),
-        selection: Selection::default(),
-        tags: Vec::new(),
-        reason: Reason::Manual,
-        dry_run: false,
-        rescan: false,
-        skip_if_unchanged: false,
-        verify: false,
-        compression: Compression::Default,
-    };
+    let request = BackupRequest::new(root.to_path_buf());
     app::backup(session, &request).unwrap();
 }
 

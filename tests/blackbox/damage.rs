@@ -8,11 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use exuvia::app::{
-    self, BackupRequest, CheckRequest, Compression, InitRequest, Location, Passphrase, ReadData,
-    RestoreRequest, ScryptParams, Selection, Session,
+    self, BackupRequest, CheckRequest, InitRequest, Location, Passphrase, ReadData, RestoreRequest,
+    ScryptParams, Session,
 };
 use exuvia::clock::SystemClock;
-use exuvia::model::Reason;
 use exuvia::report::Silent;
 
 use crate::support::{Picture, database, files, insert, noise, picture, prose, put, same, with_repository};
@@ -38,18 +37,7 @@ fn session(dir: &Path, passphrase: &Passphrase) -> Session {
 }
 
 fn take(session: &Session, root: &Path) -> String {
-    let request = BackupRequest {
-        root: root.to_path_buf(),
-        paths: Vec::new(),
-        selection: Selection::default(),
-        tags: Vec::new(),
-        reason: Reason::Manual,
-        dry_run: false,
-        rescan: false,
-        skip_if_unchanged: false,
-        verify: false,
-        compression: Compression::Default,
-    };
+    let request = BackupRequest::new(root.to_path_buf());
     let outcome = app::backup(session, &request).unwrap();
     assert!(outcome.snapshot.complete, "{:?}", outcome.errors);
     outcome.id.unwrap().to_string()
