@@ -11,12 +11,14 @@ use super::requests::{
 };
 use super::{AppError, BackupOutcome, CheckOutcome, Passphrase, RestoreOutcome, ScryptParams};
 use crate::clock::Clock;
-use crate::model::{BlobKind, Entry, RepoPath, RepositoryId, Slice, SnapshotKind, Timestamp};
-use crate::ops::{backup as ops_backup, check as ops_check, restore as ops_restore, select};
+use crate::model::{Entry, RepoPath, RepositoryId, SnapshotKind, Timestamp};
+use crate::ops::{
+    backup as ops_backup, check as ops_check, content as ops_content, restore as ops_restore, select,
+};
 use crate::remote::{Counting, Local, Rclone, Remote};
 use crate::repo::{
     BlobReader, Catalog, Folder, KeyInfo, LoadedIndex, ManifestReader, PackerOptions, RepoError, Repository,
-    SharedIndex, load_slices,
+    SharedIndex,
 };
 use crate::report::Monitor;
 
@@ -179,7 +181,6 @@ pub fn ls(
 
 /// Writes one file's content.
 pub fn cat(session: &Session, snapshot: &str, path: &RepoPath, out: &mut dyn Write) -> Result<(), AppError> {
-    static ZEROS: [u8; 65_536] = [0; 65_536];
     let (repository, _) = open(session)?;
     let info = choose(session, &repository, snapshot)?;
     let loaded = index(&repository)?;
@@ -187,25 +188,10 @@ pub fn cat(session: &Session, snapshot: &str, path: &RepoPath, out: &mut dyn Wri
     let entry = ManifestReader::find(&blobs, info.snapshot.manifest, path)?.ok_or_else(|| missing(path))?;
     let what = "is not a regular file";
     let content = entry.content().ok_or(AppError::Path { path: path.to_string(), what })?;
-    for slice in load_slices(content, &blobs)? {
-        match slice {
-            Slice::Hole { mut len } => {
-                while len > 0 {
-                    let n = usize::try_from(len).unwrap_or(ZEROS.len()).min(ZEROS.len());
-                    out.write_all(&ZEROS[..n])?;
-                    len -= n as u64;
-                }
-            }
-            Slice::Blob { id, offset, len } => {
-                let blob = blobs.blob(BlobKind::Data, &id)?;
-                let from = offset as usize;
-                let what = "a slice exceeds its blob";
-                let part = blob.get(from..from + len as usize).ok_or(RepoError::Manifest { what })?;
-                out.write_all(part)?;
-            }
-        }
-    }
-    Ok(out.flush()?)
+    ops_content::write_to(content, &blobs, out).map_err(|e| match e {
+        ops_content::Error::Repo(e) => e.into(),
+        ops_content::Error::Output(e) => e.into(),
+    })
 }
 
 /// Puts a snapshot back.

@@ -3,5 +3,7 @@
 pub mod backup;
 mod cache_keys;
 pub mod check;
+pub mod compare;
+pub mod content;
 pub mod restore;
 pub mod select;

@@ -180,6 +180,13 @@ impl<'a> ManifestReader<'a> {
         }
     }
 
+    /// The same, without looking whether parents come before what is in them: see
+    /// [`ManifestReader::skip_common`].
+    #[must_use]
+    pub fn without_parents(blobs: &'a BlobReader<'a>, manifest: ManifestRef) -> Self {
+        Self { whole: false, ..Self::new(blobs, manifest) }
+    }
+
     /// Reads from the first entry at or after `path` on. Parents before it are not seen.
     pub fn from(
         blobs: &'a BlobReader<'a>,
@@ -228,6 +235,35 @@ impl<'a> ManifestReader<'a> {
             }
             self.load_leaf()?;
         }
+    }
+
+    /// Passes over what the next entries of both readers have in common, as far as segments tell without
+    /// being read. Only for readers that do not check parents ([`ManifestReader::from`]).
+    pub fn skip_common(&mut self, other: &mut Self) -> Result<(), RepoError> {
+        debug_assert!(!self.whole && !other.whole);
+        while self.entries.len() == 0 && other.entries.len() == 0 {
+            let (Some((level, .., id)), Some((others, .., same))) =
+                (self.pending.last(), other.pending.last())
+            else {
+                return Ok(());
+            };
+            if level == others && id == same {
+                self.pending.pop();
+                other.pending.pop();
+                continue;
+            }
+            let (level, others) = (*level, *others);
+            if level.max(others) == 0 {
+                return Ok(());
+            }
+            if level >= others {
+                self.descend()?;
+            }
+            if others >= level {
+                other.descend()?;
+            }
+        }
+        Ok(())
     }
 
     fn load_leaf(&mut self) -> Result<(), RepoError> {

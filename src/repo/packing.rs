@@ -26,6 +26,17 @@ use crate::remote::Upload;
 /// compressing it, and only one thread at a time can do that to a pack.
 const THREADS_PER_PACK: usize = 4;
 
+/// Where packs cost no memory they grow with what the run has stored, so that a large repository has fewer
+/// objects and a killed run still wastes little: up to so many times the smallest size ...
+const PACK_GROWTH: u64 = 4;
+
+/// ... and up to this part of what is stored.
+const PACK_PART: u64 = 32;
+
+/// A pack is closed with so many blobs: with a frame of the smallest blobs added, its table of contents is
+/// still within the format's limit.
+const PACK_BLOBS: usize = 1 << 18;
+
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -171,7 +182,7 @@ impl Packing {
         };
         pack.append(&shared.sealer, info, bytes)?;
         shared.sealed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        if pack.size < shared.pack_size && pack.frames.len() < limits::PACK_FRAMES {
+        if !pack.is_full() {
             *open = Some(pack);
             return Ok(());
         }
@@ -276,16 +287,21 @@ impl Shared {
         };
         let (key, header) = begin().map_err(RepoError::object("pack"))?;
         let remote = self.repository.remote();
+        let mut target = self.pack_size;
         let sink = match self.dry_run {
             true => Sink::Nowhere,
             false => match remote.begin(Folder::Packs.name())? {
-                Some(upload) => Sink::Upload(upload),
+                Some(upload) => {
+                    target = grown(target, self.sealed.load(Ordering::Relaxed));
+                    Sink::Upload(upload)
+                }
                 None => Sink::Memory(Vec::with_capacity(
                     usize::try_from(self.pack_size).unwrap_or_default() + FRAME_TARGET,
                 )),
             },
         };
-        let mut pack = OpenPack { key, sink, hash: Sha256::default(), size: 0, frames: Vec::new() };
+        let hash = Sha256::default();
+        let mut pack = OpenPack { key, sink, hash, target, size: 0, blobs: 0, frames: Vec::new() };
         pack.write(&header)?;
         Ok(pack)
     }
@@ -325,7 +341,10 @@ struct OpenPack {
     key: ObjectKey,
     sink: Sink,
     hash: Sha256,
+    /// Bytes at which it is full.
+    target: u64,
     size: u64,
+    blobs: usize,
     frames: Vec<FrameInfo>,
 }
 
@@ -336,11 +355,21 @@ enum Sink {
     Upload(Box<dyn Upload>),
 }
 
+/// The size for a pack that is begun with so many bytes stored.
+fn grown(smallest: u64, stored: u64) -> u64 {
+    (stored / PACK_PART).clamp(smallest, smallest * PACK_GROWTH)
+}
+
 impl OpenPack {
+    fn is_full(&self) -> bool {
+        self.size >= self.target || self.frames.len() >= limits::PACK_FRAMES || self.blobs >= PACK_BLOBS
+    }
+
     /// Seals `bytes` in place as the next frame, and writes them.
     fn append(&mut self, sealer: &Sealer, info: FrameInfo, bytes: &mut Vec<u8>) -> Result<(), RepoError> {
         let place = sealer.place(ObjectKind::Pack, self.frames.len() as u64, false);
         self.key.seal(place, bytes, 0).map_err(|e| RepoError::object("pack")(e.into()))?;
+        self.blobs += info.blobs.len();
         self.frames.push(info);
         self.write(bytes)
     }
@@ -392,8 +421,142 @@ impl Level {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::OnceLock;
+
     use super::*;
+    use crate::model::BlobId;
+    use crate::remote::{Listed, Local, Memory, Remote, RemoteError};
+    use crate::repo::tests::repository_at;
+
+    /// A remote that takes the first packs only while the level is raised.
+    struct Held {
+        memory: Memory,
+        shared: OnceLock<Arc<Shared>>,
+        packs: AtomicI32,
+    }
+
+    impl Remote for Held {
+        fn get(&self, name: &str, max: u64) -> Result<Vec<u8>, RemoteError> {
+            self.memory.get(name, max)
+        }
+
+        fn get_range(&self, name: &str, offset: u64, len: u64) -> Result<Vec<u8>, RemoteError> {
+            self.memory.get_range(name, offset, len)
+        }
+
+        fn put(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {
+            if let Some(shared) = self.shared.get() {
+                let held = self.packs.fetch_add(1, Ordering::Relaxed) < PACKS_HELD;
+                while held && shared.level.now() == shared.level.lowest {
+                    std::thread::yield_now();
+                }
+            }
+            self.memory.put(name, bytes)
+        }
+
+        fn list(&self, folder: &str) -> Result<Vec<Listed>, RemoteError> {
+            self.memory.list(folder)
+        }
+
+        fn size(&self, name: &str) -> Result<u64, RemoteError> {
+            self.memory.size(name)
+        }
+
+        fn delete(&self, name: &str) -> Result<(), RemoteError> {
+            self.memory.delete(name)
+        }
+
+        fn location(&self) -> String {
+            self.memory.location()
+        }
+    }
+
+    /// So many packs are held back until one that has to wait raises the level.
+    const PACKS_HELD: i32 = 3;
+
+    fn options(pack_size: usize, compression: Compression) -> PackerOptions {
+        PackerOptions { pack_size, compression, ..PackerOptions::new(1) }
+    }
+
+    fn random_frame(n: u64, blobs: usize, length: usize) -> Frame {
+        let mut frame = Frame::new(BlobKind::Data);
+        frame.raw.resize(blobs * length, 0);
+        blake3::Hasher::new().update(&n.to_le_bytes()).finalize_xof().fill(&mut frame.raw);
+        let id = |bytes: &[u8]| BlobId(*blake3::hash(bytes).as_bytes());
+        frame.blobs = frame
+            .raw
+            .chunks(length)
+            .map(|bytes| BlobInfo::new(id(bytes), u32::try_from(length).unwrap()))
+            .collect();
+        frame
+    }
+
+    #[test]
+    fn while_uploads_are_held_back_auto_compresses_harder() {
+        let dir = tempfile::tempdir().unwrap();
+        let held =
+            Arc::new(Held { memory: Memory::default(), shared: OnceLock::new(), packs: AtomicI32::new(0) });
+        let repository = repository_at(&(Arc::clone(&held) as Arc<dyn Remote>), dir.path());
+        let packing = Packing::new(&repository, options(1 << 20, Compression::Auto), false);
+        drop(held.shared.set(Arc::clone(&packing.shared)));
+        let mut press = Press::default();
+        for n in 0..10 {
+            press.press(&packing, &mut random_frame(n, 1, 2 << 20)).unwrap();
+        }
+        assert_eq!(packing.finish().unwrap().len(), 10);
+        assert!(held.packs.load(Ordering::Relaxed) >= PACKS_HELD, "each of them saw the level rise");
+    }
+
+    #[test]
+    fn a_frame_that_cannot_be_stored_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let remote: Arc<dyn Remote> = Arc::new(Local::new(dir.path().join("repo")));
+        let repository = repository_at(&remote, &dir.path().join("cache"));
+        let packing = Packing::new(&repository, options(1 << 20, Compression::Fast), false);
+        // No pack can be begun where the folder should be.
+        let packs = dir.path().join("repo/packs");
+        std::fs::remove_dir_all(&packs).ok();
+        std::fs::write(&packs, b"in the way").unwrap();
+        let mut frame = random_frame(1, 4, 1000);
+        assert!(Press::default().press(&packing, &mut frame).is_err());
+        assert!(frame.raw.is_empty() && frame.blobs.is_empty(), "the next blobs would be out of place");
+    }
+
+    #[test]
+    fn packs_grow_where_that_costs_no_memory() {
+        let large = |stored| grown(16 << 20, stored) >> 20;
+        assert_eq!([0, 512 << 20, 1 << 30, 1 << 40].map(large), [16, 16, 32, 64]);
+        let dir = tempfile::tempdir().unwrap();
+        for (name, grows) in [("local", true), ("memory", false)] {
+            let remote: Arc<dyn Remote> = match grows {
+                true => Arc::new(Local::new(dir.path().join("repo"))),
+                false => Arc::new(Memory::default()),
+            };
+            let repository = repository_at(&remote, &dir.path().join(name));
+            let packing = Packing::new(&repository, options(100_000, Compression::Fast), false);
+            let mut press = Press::default();
+            for n in 0..200 {
+                press.press(&packing, &mut random_frame(n, 1, 60_000)).unwrap();
+            }
+            let largest = packing.finish().unwrap().iter().map(|pack| pack.size).max().unwrap();
+            assert_eq!(largest > 200_000, grows, "{name}: {largest}");
+        }
+    }
+
+    #[test]
+    fn a_pack_of_the_smallest_blobs_keeps_its_table_within_limits() {
+        let dir = tempfile::tempdir().unwrap();
+        let remote: Arc<dyn Remote> = Arc::new(Memory::default());
+        let repository = repository_at(&remote, dir.path());
+        let packing = Packing::new(&repository, options(1 << 30, Compression::Fast), true);
+        let mut press = Press::default();
+        for n in 0..5 {
+            press.press(&packing, &mut random_frame(n, PACK_BLOBS / 2, 8)).unwrap();
+        }
+        assert_eq!(packing.finish().unwrap().len(), 3);
+    }
 
     #[test]
     fn only_auto_changes_its_level_and_stays_within_bounds() {

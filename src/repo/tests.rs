@@ -25,10 +25,13 @@ fn init(remote: &Arc<dyn Remote>, cache: &std::path::Path) -> Result<RepositoryI
 }
 
 pub(super) fn repository(remote: &Arc<Memory>, cache: &std::path::Path) -> Repository {
-    let remote: Arc<dyn Remote> = Arc::clone(remote) as _;
-    let made = init(&remote, cache);
+    repository_at(&(Arc::clone(remote) as Arc<dyn Remote>), cache)
+}
+
+pub(super) fn repository_at(remote: &Arc<dyn Remote>, cache: &std::path::Path) -> Repository {
+    let made = init(remote, cache);
     assert!(made.is_ok() || matches!(made, Err(RepoError::Exists { .. })));
-    Repository::open(remote, &passphrase(), CachePlace { dir: cache, keeps_key: true }).unwrap()
+    Repository::open(Arc::clone(remote), &passphrase(), CachePlace { dir: cache, keeps_key: true }).unwrap()
 }
 
 fn packer(repository: &Repository) -> Packer {

@@ -13,7 +13,7 @@ use super::job::Job;
 use super::listings::{self, Listings, Verdict};
 use super::previous::{Previous, Source as PreviousSource};
 use super::reader::{self, Context, Pace};
-use super::sequence::Sequencer;
+use super::sequence::{Observer, Sequencer};
 use super::walk::{Describer, Walk, changed_databases};
 use super::{Error, Outcome, ProfileChoice, Request};
 use crate::chunk::Chunker;
@@ -94,21 +94,9 @@ impl Source {
         let chosen: Vec<_> = request.paths.iter().map(|p| bytes(p)).collect();
         let key = cache_keys::tree(&root, &chosen);
         let paths = if chosen.is_empty() { vec![bytes(&root)] } else { chosen };
-        let words = words(request, profile);
+        let words = selection.words(profile);
         Ok(Self { root, dir, dev, options, profile, selection: words, paths, key })
     }
-}
-
-/// The options that differ from the defaults, in words.
-fn words(request: &Request, profile: Profile) -> Vec<String> {
-    let selection = &request.selection;
-    let mut words = vec![format!("profile={}", profile.name())];
-    words.extend(selection.include.iter().map(|s| format!("include={s}")));
-    words.extend(selection.exclude.iter().map(|p| format!("exclude={p}")));
-    words.extend(selection.exclude_files.iter().map(|p| format!("exclude-file={}", p.display())));
-    words.extend(selection.one_file_system.then(|| "one-file-system".to_string()));
-    words.extend(selection.exclude_caches.then(|| "exclude-caches".to_string()));
-    words
 }
 
 fn relative(given: &Path, root: &Path, path: &Path) -> Result<RepoPath, Error> {
@@ -144,7 +132,7 @@ pub(super) struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    pub(super) fn run(&self, known: Listings) -> Result<Done, Error> {
+    pub(super) fn run(&self, known: Listings, observer: Option<&mut Observer<'_>>) -> Result<Done, Error> {
         let (source, request) = (self.source, self.request);
         let Listings { gc, condemned, index: remembered } = known;
         let index = SharedIndex::without(self.repository, condemned, remembered.clone());
@@ -170,6 +158,7 @@ impl Attempt<'_> {
             known.retain(|id| !loaded.avoid.contains(id));
         }
         let mut sequencer = Sequencer::new(&context, known, source.dev);
+        sequencer.observer = observer.map(|observer| observer as _);
         if let Some((_, snapshot)) = &parent {
             sequencer.previous_databases =
                 snapshot.databases.iter().map(|d| (d.path.clone(), d.clone())).collect();

@@ -7,6 +7,7 @@ mod listings;
 mod pages;
 mod previous;
 mod reader;
+mod selection;
 mod sequence;
 mod walk;
 
@@ -16,41 +17,14 @@ use std::sync::Arc;
 
 use self::attempt::{Attempt, Done, Source};
 use self::listings::Listings;
+pub use self::selection::{ProfileChoice, Selection};
+pub use self::sequence::Observer;
 use crate::clock::Clock;
 use crate::format::marker_v1::Operation;
 use crate::model::{Classify, ErrorClass, FileError, ObjectId, Reason, Snapshot, SnapshotKind};
 use crate::remote::{Counting, RequestCounts};
 use crate::repo::{Catalog, PackerOptions, RepoError, Repository};
 use crate::report::Monitor;
-
-/// Whether the application's own rules of what to leave out apply.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum ProfileChoice {
-    /// Those of the application that is recognised in the directory, if any.
-    #[default]
-    Auto,
-    /// No rules.
-    None,
-    /// OpenClaw's.
-    OpenClaw,
-}
-
-/// What belongs to a snapshot.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Selection {
-    /// Names of include sets; everything when empty.
-    pub include: Vec<String>,
-    /// Patterns in gitignore syntax, anchored at the root.
-    pub exclude: Vec<String>,
-    /// Files of such patterns.
-    pub exclude_files: Vec<PathBuf>,
-    /// The application's rules.
-    pub profile: ProfileChoice,
-    /// Stay on the file system of the root.
-    pub one_file_system: bool,
-    /// Leave out what directories marked with a `CACHEDIR.TAG` hold.
-    pub exclude_caches: bool,
-}
 
 /// What a backup did.
 #[derive(Debug, Clone)]
@@ -137,6 +111,26 @@ pub struct Request {
     pub packer: PackerOptions,
 }
 
+impl Request {
+    /// All of a directory, taken the usual way.
+    #[must_use]
+    pub fn new(root: PathBuf, packer: PackerOptions) -> Self {
+        Self {
+            root,
+            paths: Vec::new(),
+            selection: Selection::default(),
+            tags: Vec::new(),
+            reason: Reason::Manual,
+            kind: SnapshotKind::Regular,
+            dry_run: false,
+            rescan: false,
+            skip_if_unchanged: false,
+            verify: false,
+            packer,
+        }
+    }
+}
+
 /// Gives up after so many prunes that condemned packs under a running backup.
 const ATTEMPTS: usize = 3;
 
@@ -160,7 +154,7 @@ pub fn run(
             None => Listings::fresh(repository)?,
         };
         let attempt = Attempt { repository, request, monitor, clock, source: &source, catalog, started };
-        match attempt.run(known)? {
+        match attempt.run(known, None)? {
             Done::Finished(mut outcome) => {
                 outcome.requests = counting.counts();
                 return Ok(*outcome);
@@ -170,6 +164,30 @@ pub fn run(
         }
     }
     Err(Error::Condemned)
+}
+
+/// Tells every entry that a snapshot taken now would have, in manifest order, and stores nothing. What is
+/// new is read and named as a backup would; what the cache knows is not read.
+pub fn look(
+    repository: &Repository,
+    catalog: &Catalog,
+    request: &Request,
+    monitor: &Arc<dyn Monitor>,
+    clock: &Arc<dyn Clock>,
+    observer: &mut Observer<'_>,
+) -> Result<Outcome, Error> {
+    debug_assert!(request.dry_run);
+    let started = (clock.now(), clock.monotonic());
+    let source = Source::prepare(repository, request)?;
+    let known = match Listings::remembered(repository, catalog) {
+        Some(known) => known,
+        None => Listings::fresh(repository)?,
+    };
+    let attempt = Attempt { repository, request, monitor, clock, source: &source, catalog, started };
+    match attempt.run(known, Some(observer))? {
+        Done::Finished(outcome) => Ok(*outcome),
+        Done::Condemned => Err(Error::Condemned),
+    }
 }
 
 #[cfg(test)]

@@ -3,22 +3,24 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{Request, Selection, run};
+use super::{Error, Outcome, Request, run};
 use crate::clock::{Clock, SystemClock};
 use crate::crypto::{Passphrase, ScryptParams};
-use crate::model::{Reason, SnapshotKind, Timestamp};
+use crate::model::{SnapshotKind, Timestamp};
 use crate::ops::restore;
 use crate::remote::{Counting, Fault, Listed, Memory, Remote, RemoteError, RequestCounts, Verb};
 use crate::repo::{CachePlace, Catalog, Folder, PackerOptions, Repository};
 use crate::report::{Monitor, Silent};
 
-/// A remote in memory that may forbid to delete.
+/// A remote in memory that may forbid to delete, or be full.
 #[derive(Default)]
 struct Vault {
     inner: Memory,
     keep: AtomicBool,
+    full: AtomicBool,
+    puts: AtomicUsize,
 }
 
 impl Remote for Vault {
@@ -29,6 +31,11 @@ impl Remote for Vault {
         self.inner.get_range(name, offset, len)
     }
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {
+        self.puts.fetch_add(1, Ordering::Relaxed);
+        if self.full.load(Ordering::Relaxed) {
+            let (name, message) = (name.to_string(), "QuotaExceeded".to_string());
+            return Err(RemoteError::Service { verb: Verb::Put, name, message, fault: Fault::Permission });
+        }
         self.inner.put(name, bytes)
     }
     fn list(&self, folder: &str) -> Result<Vec<Listed>, RemoteError> {
@@ -80,30 +87,34 @@ impl World {
         std::fs::write(self.source().join(name), bytes).unwrap();
     }
 
-    fn backup(&self, machine: &str) -> (super::Outcome, RequestCounts) {
+    fn backup(&self, machine: &str) -> (Outcome, RequestCounts) {
+        let outcome = self.attempt(machine, PackerOptions::new(2), Arc::new(Silent)).unwrap();
+        let counts = outcome.requests;
+        (outcome, counts)
+    }
+
+    fn attempt(
+        &self,
+        machine: &str,
+        packer: PackerOptions,
+        monitor: Arc<dyn Monitor>,
+    ) -> Result<Outcome, Error> {
         let counting = Arc::new(Counting::new(Arc::clone(&self.remote) as _));
         let handle: Arc<dyn Remote> = Arc::clone(&counting) as _;
         let cache = self.dir.path().join(machine);
         let (repository, catalog) =
             Repository::open_for_backup(handle, &passphrase(), CachePlace { dir: &cache, keeps_key: true })
                 .unwrap();
-        let (monitor, clock) = silent();
-        let request = Request {
-            root: self.source(),
-            paths: Vec::new(),
-            selection: Selection::default(),
-            tags: Vec::new(),
-            reason: Reason::Manual,
-            kind: SnapshotKind::Regular,
-            dry_run: false,
-            rescan: false,
-            skip_if_unchanged: false,
-            verify: false,
-            packer: PackerOptions::new(2),
-        };
-        let outcome = run(&repository, &catalog, &counting, &request, &monitor, &clock).unwrap();
-        let counts = outcome.requests;
-        (outcome, counts)
+        let (_, clock) = silent();
+        let request = Request::new(self.source(), packer);
+        run(&repository, &catalog, &counting, &request, &monitor, &clock)
+    }
+
+    /// One file of 48 MiB that takes as much room in a repository.
+    fn write_large(&self) {
+        let mut bytes = vec![0; 48 << 20];
+        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+        std::fs::write(self.source().join("large"), bytes).unwrap();
     }
 
     /// Restores the latest snapshot on a machine that has never seen the repository.
@@ -295,4 +306,38 @@ fn many_index_objects_are_merged() {
         let (outcome, _) = world.backup("b");
         assert_eq!(outcome.snapshot.stats.bytes_added_raw, 0);
     }
+}
+
+/// Asks to stop when it has been asked often enough.
+struct Impatient(AtomicUsize);
+
+impl Monitor for Impatient {
+    fn cancelled(&self) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed) > 20
+    }
+}
+
+const SMALL_PACKS: PackerOptions =
+    PackerOptions { compression: crate::repo::Compression::Fast, threads: 2, uploads: 1, pack_size: 1 << 20 };
+
+#[test]
+fn who_reads_a_large_file_stops_when_the_user_asks() {
+    let world = World::new();
+    world.write_large();
+    let stopped = world.attempt("a", SMALL_PACKS, Arc::new(Impatient(AtomicUsize::new(0))));
+    assert!(matches!(stopped, Err(Error::Interrupted)), "{:?}", stopped.err());
+    let stored: u64 = world.remote.list("packs").unwrap().iter().map(|pack| pack.size).sum();
+    assert!(stored < 30 << 20, "{stored} bytes of 54 MiB");
+}
+
+#[test]
+fn who_reads_a_large_file_stops_when_nothing_can_be_stored() {
+    let world = World::new();
+    world.write_large();
+    world.remote.puts.store(0, Ordering::Relaxed);
+    world.remote.full.store(true, Ordering::Relaxed);
+    let failed = world.attempt("a", SMALL_PACKS, Arc::new(Silent)).err().unwrap();
+    assert!(failed.to_string().contains("QuotaExceeded"), "{failed}");
+    let puts = world.remote.puts.load(Ordering::Relaxed);
+    assert!(puts <= SMALL_PACKS.uploads, "{puts} tries");
 }

@@ -46,6 +46,9 @@ impl SegmentSink for Segments<'_> {
     }
 }
 
+/// Is told of every entry of the snapshot being made, in order.
+pub type Observer<'a> = dyn FnMut(&Entry) -> Result<(), RepoError> + 'a;
+
 /// State of the snapshot being made.
 pub(super) struct Sequencer<'a> {
     pub(super) context: &'a Context,
@@ -67,6 +70,7 @@ pub(super) struct Sequencer<'a> {
     /// Files with several names: content by link group.
     links: HashMap<u64, (Content, bool)>,
     pub(super) skipped: HashMap<SkipReason, u64>,
+    pub(super) observer: Option<&'a mut Observer<'a>>,
 }
 
 impl<'a> Sequencer<'a> {
@@ -87,6 +91,7 @@ impl<'a> Sequencer<'a> {
             captured: HashSet::new(),
             links: HashMap::new(),
             skipped: HashMap::new(),
+            observer: None,
         }
     }
 
@@ -331,6 +336,9 @@ impl<'a> Sequencer<'a> {
             (entry.content().map(|c| &c.slices), &mut self.baseline)
         {
             lists.iter().for_each(|id| baseline.known(*id));
+        }
+        if let Some(observer) = &mut self.observer {
+            observer(&entry)?;
         }
         let mut sink = Segments { context: self.context, known: &self.known, baseline: &mut self.baseline };
         Ok(self.manifest.push(&entry, &mut sink)?)

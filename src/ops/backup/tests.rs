@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use super::{Request, Selection, run};
+use super::{Request, run};
 use crate::clock::{Clock, SystemClock};
 use crate::crypto::{ObjectKind, Passphrase, ScryptParams, sha256};
 use crate::format::gc_v1::{self, GcRecord};
 use crate::format::sealed_v1::Randomness;
-use crate::model::{ObjectId, Reason, SnapshotKind, Timestamp};
+use crate::model::{ObjectId, SnapshotKind, Timestamp};
 use crate::ops::restore;
 use crate::remote::{Counting, Listed, Memory, Remote, RemoteError};
 use crate::repo::{CachePlace, Catalog, Folder, PackerOptions, Repository, record_name};
@@ -91,19 +91,7 @@ impl World {
     fn backup(&self) -> super::Outcome {
         let monitor: Arc<dyn Monitor> = Arc::new(Silent);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let request = Request {
-            root: self.source(),
-            paths: Vec::new(),
-            selection: Selection::default(),
-            tags: Vec::new(),
-            reason: Reason::Manual,
-            kind: SnapshotKind::Regular,
-            dry_run: false,
-            rescan: false,
-            skip_if_unchanged: false,
-            verify: false,
-            packer: PackerOptions::new(2),
-        };
+        let request = Request::new(self.source(), PackerOptions::new(2));
         let catalog = Catalog::load(&self.repository, SnapshotKind::Regular).unwrap();
         run(&self.repository, &catalog, &self.counting, &request, &monitor, &clock).unwrap()
     }

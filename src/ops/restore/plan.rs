@@ -1,15 +1,14 @@
 //! What there is to do: the manifest compared with the target. Makes the directories on the way.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 
 use super::{Context, Error, Outcome};
-use crate::crypto::ContentHasher;
 use crate::fs::{Dir, FileKind, Stat};
 use crate::gather::sqlite;
-use crate::model::{BlobKind, Capture, Content, ContentHash, Entry, EntryKind, RepoPath, Slice};
+use crate::model::{Capture, Content, Entry, EntryKind, RepoPath, Slice};
+use crate::ops::content::has_content;
 use crate::repo::{ManifestReader, load_slices};
 
 /// A file to be written.
@@ -247,50 +246,6 @@ impl<'a, 'b> Planner<'a, 'b> {
             return true;
         }
         let Ok((file, _)) = parent.open_regular(entry.path.name()) else { return false };
-        has_content(self.context, file, content.hash.as_ref(), slices).unwrap_or(false)
-    }
-}
-
-/// Compares a file's bytes with what its entry says of them.
-pub(super) fn has_content(
-    context: &Context<'_>,
-    mut file: File,
-    hash: Option<&ContentHash>,
-    slices: &[Slice],
-) -> io::Result<bool> {
-    let keys = &context.repository.sealer().keys;
-    match (hash, slices) {
-        (Some(hash), _) => {
-            let mut hasher = ContentHasher::new(keys, hash.block_log2);
-            let mut buffer = vec![0; 256 << 10];
-            loop {
-                match file.read(&mut buffer)? {
-                    0 => return Ok(hasher.finish() == hash.hash),
-                    n => hasher.update(&buffer[..n]),
-                }
-            }
-        }
-        (None, []) => Ok(file.read(&mut [0])? == 0),
-        (None, [Slice::Hole { .. }, ..]) => {
-            let mut buffer = vec![0; 256 << 10];
-            loop {
-                match file.read(&mut buffer)? {
-                    0 => return Ok(true),
-                    n if buffer[..n].iter().any(|&b| b != 0) => return Ok(false),
-                    _ => {}
-                }
-            }
-        }
-        (None, [Slice::Blob { id, offset, len }, ..]) => {
-            let mut bytes = Vec::with_capacity(*len as usize);
-            file.read_to_end(&mut bytes)?;
-            if *offset == 0 && keys.blob_id(BlobKind::Data, &bytes) == *id {
-                return Ok(true);
-            }
-            // A part of a blob: compare with the part itself.
-            let blob = context.blobs.blob(BlobKind::Data, id).map_err(io::Error::other)?;
-            let from = *offset as usize;
-            Ok(blob.get(from..from + *len as usize) == Some(bytes.as_slice()))
-        }
+        has_content(file, content.hash.as_ref(), slices, &self.context.blobs).unwrap_or(false)
     }
 }

@@ -8,10 +8,11 @@ use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::plan::{Plan, PlannedFile, has_content};
+use super::plan::{Plan, PlannedFile};
 use super::{Context, Error, Outcome, finish};
 use crate::fs::{Dir, TempFile};
 use crate::model::{BlobKind, RepoPath, Slice};
+use crate::ops::content::has_content;
 use crate::repo::{BlobPlace, RepoError};
 
 /// Files of several frames are kept open between their pieces, up to this many at once.
@@ -390,7 +391,7 @@ impl Writer<'_> {
         let hash = planned.entry.content().and_then(|c| c.hash.as_ref());
         if hash.is_some() || self.context.request.verify {
             let again = dir.open_file_rw(&name).map_err(io_failed)?;
-            if !has_content(self.context, again, hash, &planned.slices).map_err(io_failed)? {
+            if !has_content(again, hash, &planned.slices, &self.context.blobs).map_err(io_failed)? {
                 return Err(("what was put together is not the file that was stored".into(), true));
             }
         }
