@@ -28,6 +28,7 @@ pub use crate::crypto::{Passphrase, ScryptParams};
 pub use crate::ops::backup::{Outcome as BackupOutcome, ProfileChoice, Selection};
 pub use crate::ops::check::{Outcome as CheckOutcome, Problem, ReadData};
 pub use crate::ops::restore::Outcome as RestoreOutcome;
+pub use crate::ops::select::Error as SelectError;
 pub use crate::rclone::{Secret, Settings as RcloneSettings, Target};
 pub use crate::remote::{Fault, RequestCounts};
 pub use crate::repo::{Compression, KeyInfo};

@@ -17,8 +17,8 @@ use crate::ops::{
 };
 use crate::remote::{Counting, Local, Rclone, Remote};
 use crate::repo::{
-    BlobReader, Catalog, Folder, KeyInfo, LoadedIndex, ManifestReader, PackerOptions, RepoError, Repository,
-    SharedIndex,
+    BlobReader, Catalog, CatalogEntry, Folder, KeyInfo, LoadedIndex, ManifestReader, PackerOptions,
+    RepoError, Repository, SharedIndex,
 };
 use crate::report::Monitor;
 
@@ -72,7 +72,7 @@ fn zoned(clock: &dyn Clock) -> jiff::Zoned {
 fn choose(session: &Session, repository: &Repository, word: &str) -> Result<SnapshotInfo, AppError> {
     let now = zoned(session.clock.as_ref());
     let regular = Catalog::load(repository, SnapshotKind::Regular)?;
-    let entry = match select::choose(&regular, word, &now) {
+    let entry = match select::choose(&regular, word, &now, &time_of(repository)) {
         Ok(entry) => entry.clone(),
         Err(error) => {
             let safety = Catalog::load(repository, SnapshotKind::Safety)?;
@@ -82,6 +82,11 @@ fn choose(session: &Session, repository: &Repository, word: &str) -> Result<Snap
         }
     };
     Ok(SnapshotInfo { snapshot: repository.snapshot(&entry)?, id: entry.id })
+}
+
+/// Tells the exact time of a snapshot, for [`select::at`].
+pub(super) fn time_of(repository: &Repository) -> impl Fn(&CatalogEntry) -> Option<Timestamp> {
+    |entry| repository.snapshot(entry).ok().map(|snapshot| snapshot.time)
 }
 
 /// Whether there is a repository.

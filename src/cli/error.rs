@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::app::{AppError, Fault};
+use crate::app::{AppError, Fault, SelectError};
 use crate::config::ConfigError;
 use crate::model::{Classify, ErrorClass};
 
@@ -116,6 +116,9 @@ pub(super) fn explain(error: &AppError, situation: &Situation) -> Option<CliErro
         return Some(service(out, fault, situation));
     }
     Some(match (error, class) {
+        (AppError::Select(SelectError::NotATime(_)), _) => out.hint(
+            "times are like \"2026-02-15 14:00\", \"3 days ago\", \"yesterday 14:00\", \"last friday 18:00\" or 2026-02-15T14:00+02:00",
+        ),
         (AppError::Select(_), ErrorClass::Usage) => out.hint("`exuvia snapshots` lists what there is"),
         (AppError::Select(_), _) => out.hint("`exuvia backup` takes one"),
         (AppError::Path { .. }, ErrorClass::Usage) => {
