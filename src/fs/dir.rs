@@ -243,6 +243,22 @@ impl Dir {
         Ok(rustix::fs::unlinkat(&self.fd, one(name)?, AtFlags::REMOVEDIR)?)
     }
 
+    /// Takes a lock on this directory that goes with the handle; false while another handle has it. Only who
+    /// asks for it heeds it.
+    pub fn try_lock(&self) -> io::Result<bool> {
+        match rustix::fs::flock(&self.fd, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Bytes that may still be written to this directory's file system.
+    pub fn free_space(&self) -> io::Result<u64> {
+        let system = rustix::fs::fstatvfs(&self.fd)?;
+        Ok(system.f_bavail.saturating_mul(system.f_frsize))
+    }
+
     /// Brings the names of this directory to stable storage.
     pub fn sync(&self) -> io::Result<()> {
         match rustix::fs::fsync(&self.fd) {

@@ -8,6 +8,7 @@
 mod apply;
 mod atomic;
 mod dir;
+mod holders;
 mod listing;
 mod owner;
 mod sparse;
@@ -21,6 +22,7 @@ mod tests;
 pub use apply::{Times, set_mode, set_mode_at, set_owner, set_owner_at, set_times, set_times_at};
 pub use atomic::{TempFile, create_private_dir_all, remove_empty_dirs, write_atomic, write_new};
 pub use dir::Dir;
+pub use holders::{Holder, holders, is_running};
 pub use listing::{Listing, NameKind};
 pub use owner::OwnerNames;
 pub use sparse::data_ranges;

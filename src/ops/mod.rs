@@ -6,4 +6,5 @@ pub mod check;
 pub mod compare;
 pub mod content;
 pub mod restore;
+pub mod rollback;
 pub mod select;

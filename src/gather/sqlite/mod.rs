@@ -51,6 +51,7 @@
 mod capture;
 mod check;
 mod lock;
+mod overwrite;
 mod stamp;
 mod stream;
 #[cfg(test)]
@@ -63,6 +64,7 @@ use std::time::Duration;
 pub use capture::capture;
 pub use check::verify_file;
 pub use lock::is_open_elsewhere;
+pub use overwrite::overwrite;
 pub use stamp::{FileStamp, SourceStamp, WalStamp};
 pub use stream::PageSink;
 

@@ -20,7 +20,7 @@ use crate::chunk::Chunker;
 use crate::clock::Clock;
 use crate::fs::{self, Dir};
 use crate::gather::{IncludeSet, Profile, RuleOptions, Rules, TreeWalk, WalkOptions};
-use crate::model::{ObjectId, RepoPath, Snapshot, Stats, Timestamp};
+use crate::model::{ObjectId, RepoPath, Snapshot, SnapshotKind, Stats, Timestamp};
 use crate::ops::cache_keys;
 use crate::remote::RequestCounts;
 use crate::repo::{
@@ -163,7 +163,9 @@ impl Attempt<'_> {
             sequencer.previous_databases =
                 snapshot.databases.iter().map(|d| (d.path.clone(), d.clone())).collect();
         }
-        if !request.dry_run {
+        // What follows a safety snapshot is another state: the next backup compares with the one before.
+        let keeps = !request.dry_run && request.kind == SnapshotKind::Regular;
+        if keeps {
             sequencer.baseline = self.repository.cache().write_baseline(&source.key).ok();
         }
         self.monitor.phase(Phase::Backup, parent.as_ref().map(|(_, s)| s.stats.bytes));
@@ -387,6 +389,7 @@ impl Attempt<'_> {
             errors: std::mem::take(&mut sequencer.errors),
             excluded: sequencer.excluded(),
             requests: RequestCounts::default(),
+            tables: Vec::new(),
         };
         if self.request.dry_run || (self.request.skip_if_unchanged && unchanged && outcome.errors.is_empty())
         {
@@ -402,7 +405,11 @@ impl Attempt<'_> {
         let entry = self.repository.publish_snapshot(&snapshot, !unchanged)?;
         outcome.id = Some(entry.id);
         let mut snapshots = self.known_snapshots();
-        snapshots.insert(entry.name);
+        if self.request.kind == SnapshotKind::Regular {
+            snapshots.insert(entry.name);
+        } else {
+            outcome.tables = std::mem::take(&mut sequencer.tables);
+        }
         let mut seen = listings::seen_after(snapshots, gc, now, index, remembered, &published.index);
         if let Some(objects) = seen.index.take() {
             let merged = self.repository.merge_index(objects.clone());

@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::format::marker_v1::Operation;
 use crate::model::{Classify, ErrorClass, FileError, ObjectId, Reason, Snapshot, SnapshotKind};
 use crate::remote::{Counting, RequestCounts};
-use crate::repo::{Catalog, PackerOptions, RepoError, Repository};
+use crate::repo::{Catalog, PackerOptions, PageTable, RepoError, Repository};
 use crate::report::Monitor;
 
 /// What a backup did.
@@ -41,6 +41,9 @@ pub struct Outcome {
     pub excluded: u64,
     /// Requests made to the remote.
     pub requests: RequestCounts,
+    /// Of a safety snapshot, which leaves the cache as it is: the page tables of databases captured anew, by
+    /// their names in the cache.
+    pub tables: Vec<(String, PageTable)>,
 }
 
 /// Why there is no snapshot.

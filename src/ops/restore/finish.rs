@@ -20,7 +20,7 @@ fn mode_mask(request: &Request) -> u32 {
 }
 
 /// Puts an open file's or directory's metadata right.
-pub(super) fn apply(request: &Request, file: impl AsFd, meta: &Metadata) -> io::Result<()> {
+pub(in crate::ops) fn apply(request: &Request, file: impl AsFd, meta: &Metadata) -> io::Result<()> {
     for xattr in &meta.xattrs {
         match fs::set_xattr(file.as_fd(), xattr) {
             // Attributes of the system's own namespaces are not ours to set without privilege, and
@@ -174,7 +174,7 @@ fn hard_link(
 }
 
 /// Makes a symlink, fifo or device; false for a device that was not asked for.
-fn special(request: &Request, dirs: &mut Dirs<'_>, entry: &Entry) -> io::Result<bool> {
+pub(super) fn special(request: &Request, dirs: &mut Dirs<'_>, entry: &Entry) -> io::Result<bool> {
     let dir = dirs.parent_of(&entry.path)?;
     let name = entry.path.name();
     let is_device = matches!(entry.kind, EntryKind::CharDevice(..) | EntryKind::BlockDevice(..));

@@ -3,13 +3,17 @@
 mod finish;
 mod plan;
 mod seed;
+mod stage;
 mod write;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(in crate::ops) use self::finish::apply as apply_metadata;
 use self::plan::{Plan, Planner};
+pub use self::stage::{Nearby, Staged, stage};
+pub(in crate::ops) use self::write::Dirs;
 use crate::clock::Clock;
 use crate::fs::{self, Dir};
 use crate::gather::sqlite;
@@ -128,6 +132,8 @@ struct Context<'a> {
     request: &'a Request,
     blobs: BlobReader<'a>,
     monitor: &'a dyn Monitor,
+    /// Where content may be had for less.
+    nearby: Option<&'a dyn Nearby>,
 }
 
 /// Restores a snapshot.
@@ -140,7 +146,7 @@ pub fn run(
     let started = clock.monotonic();
     let loaded = SharedIndex::new(repository).get()?;
     let blobs = BlobReader::new(repository, &loaded.index);
-    let context = Context { repository, request, blobs, monitor: monitor.as_ref() };
+    let context = Context { repository, request, blobs, monitor: monitor.as_ref(), nearby: None };
     let target = &request.target;
     refuse_own(repository, target)?;
     refuse_in_use(request)?;

@@ -1,6 +1,6 @@
 //! Writing file content: each frame is read once, and its blobs go wherever they belong.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -59,21 +59,23 @@ struct State {
 pub(super) struct Written {
     /// By index into the plan's files.
     pub(super) done: Vec<bool>,
+    /// Bytes that were not asked of the repository.
+    pub(super) local: u64,
 }
 
 /// Looks up directories, the last one at hand.
-pub(super) struct Dirs<'a> {
+pub(in crate::ops) struct Dirs<'a> {
     root: &'a Arc<Dir>,
     last: Option<(RepoPath, Arc<Dir>)>,
 }
 
 impl<'a> Dirs<'a> {
-    pub(super) fn new(root: &'a Arc<Dir>) -> Self {
+    pub(in crate::ops) fn new(root: &'a Arc<Dir>) -> Self {
         Self { root, last: None }
     }
 
     /// The directory that holds `path`, reached without following a link.
-    pub(super) fn parent_of(&mut self, path: &RepoPath) -> io::Result<Arc<Dir>> {
+    pub(in crate::ops) fn parent_of(&mut self, path: &RepoPath) -> io::Result<Arc<Dir>> {
         let parent = path.parent().unwrap_or_default();
         if parent.is_root() {
             return Ok(Arc::clone(self.root));
@@ -105,6 +107,8 @@ struct Writer<'a> {
     progress: Vec<Progress>,
     open: AtomicUsize,
     bytes: AtomicU64,
+    /// Of these, bytes that were not asked of the repository.
+    local: AtomicU64,
     moved: Mutex<Vec<(std::path::PathBuf, std::path::PathBuf)>>,
 }
 
@@ -115,7 +119,6 @@ pub(super) fn run(
     plan: &Plan,
     outcome: &mut Outcome,
 ) -> Result<Written, Error> {
-    let (frames, lost) = group(context, plan);
     let progress = plan.files.iter().map(|f| {
         let pieces = f.slices.iter().filter(|s| matches!(s, Slice::Blob { .. })).count();
         Progress { left: AtomicUsize::new(pieces), state: Mutex::default() }
@@ -127,9 +130,12 @@ pub(super) fn run(
         progress: progress.collect(),
         open: AtomicUsize::new(0),
         bytes: AtomicU64::new(0),
+        local: AtomicU64::new(0),
         moved: Mutex::default(),
     };
     writer.empty_files();
+    let nearby = writer.nearby();
+    let (frames, lost) = group(context, plan, &nearby);
     lost.iter().for_each(|(file, error)| writer.lose(*file, error));
     let order = in_order(frames);
     let runs = runs(context, &order);
@@ -200,12 +206,18 @@ fn runs(context: &Context<'_>, order: &[Work]) -> Vec<Range<usize>> {
 type Frames = BTreeMap<(u32, u32), Vec<Piece>>;
 
 /// Sorts all slices by the frame that holds them; names the files whose blobs are unknown.
-fn group(context: &Context<'_>, plan: &Plan) -> (Frames, Vec<(usize, RepoError)>) {
+fn group(
+    context: &Context<'_>,
+    plan: &Plan,
+    nearby: &HashSet<(usize, u64)>,
+) -> (Frames, Vec<(usize, RepoError)>) {
     let (mut frames, mut lost) = (Frames::new(), Vec::new());
     for (number, planned) in plan.files.iter().enumerate() {
         let mut at = 0;
         for slice in &planned.slices {
-            if let Slice::Blob { id, offset, len } = *slice {
+            if let Slice::Blob { id, offset, len } = *slice
+                && !nearby.contains(&(number, at))
+            {
                 match context.blobs.place(&id) {
                     Ok(place) => {
                         let file = u32::try_from(number).unwrap_or(u32::MAX);
@@ -242,6 +254,38 @@ impl Writer<'_> {
                 Err(e) => self.fail(number, &format!("cannot be made: {e}"), false),
             }
         }
+    }
+
+    /// Writes what can be had without asking the repository; tells which pieces of which files.
+    fn nearby(&self) -> HashSet<(usize, u64)> {
+        let mut written = HashSet::new();
+        let Some(nearby) = self.context.nearby else { return written };
+        let mut dirs = Dirs::new(self.root);
+        let mut buffer = Vec::new();
+        for (number, planned) in self.plan.files.iter().enumerate() {
+            let mut at = 0;
+            for slice in &planned.slices {
+                if let Slice::Blob { id, offset, len } = slice
+                    && !self.context.monitor.cancelled()
+                {
+                    buffer.resize(*len as usize, 0);
+                    if nearby.read(id, *offset, &mut buffer) {
+                        written.insert((number, at));
+                        if let Err(e) = self.write(number, at, &buffer, &mut dirs) {
+                            self.fail(number, &format!("cannot be written: {e}"), false);
+                        }
+                        self.local.fetch_add(u64::from(*len), Ordering::Relaxed);
+                        self.bytes.fetch_add(u64::from(*len), Ordering::Relaxed);
+                        self.context.monitor.progress(0, u64::from(*len));
+                        if self.progress[number].left.fetch_sub(1, Ordering::AcqRel) == 1 {
+                            self.complete(number, &mut dirs);
+                        }
+                    }
+                }
+                at += slice.len();
+            }
+        }
+        written
     }
 
     /// A blob of this file is nowhere.
@@ -435,7 +479,7 @@ impl Writer<'_> {
         }
         outcome.bytes_written = self.bytes.into_inner();
         outcome.moved_aside = self.moved.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Written { done }
+        Written { done, local: self.local.into_inner() }
     }
 }
 

@@ -1,0 +1,465 @@
+//! Changing the state dir: what has to go, then what comes, then metadata, from the deepest up.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::sync::Arc;
+
+use super::database::{self, Marks};
+use super::journal::{self, Journal};
+use super::plan::{Plan, Step};
+use super::stage::remove_all;
+use super::{Error, Request};
+use crate::fs::{self, Dir, FileKind, Stat};
+use crate::gather::sqlite;
+use crate::model::{Entry, EntryKind, FileError, ObjectId, RepoPath};
+use crate::ops::compare::Change;
+use crate::ops::restore::{self, Dirs};
+use crate::repo::{BlobReader, ManifestReader, PageTable};
+use crate::report::{Monitor, Phase};
+
+/// What the parts of a rollback share.
+pub(super) struct Work<'a> {
+    pub(super) blobs: &'a BlobReader<'a>,
+    pub(super) request: &'a Request,
+    pub(super) monitor: &'a dyn Monitor,
+    pub(super) root: &'a Arc<Dir>,
+    /// The safety snapshot.
+    pub(super) safety: ObjectId,
+    /// Databases as they were before the safety snapshot.
+    pub(super) marks: HashMap<RepoPath, Marks>,
+    /// Page tables of databases as they are in the safety snapshot.
+    pub(super) tables: &'a dyn Fn(&RepoPath) -> Option<PageTable>,
+}
+
+/// What was done.
+#[derive(Default)]
+pub(super) struct Applied {
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+    pub(super) local: u64,
+    pub(super) live: Vec<RepoPath>,
+    pub(super) kept: Vec<(RepoPath, RepoPath)>,
+    pub(super) since: Vec<RepoPath>,
+    pub(super) errors: Vec<FileError>,
+    /// Directories that stay because something is in them that no snapshot has.
+    stay: BTreeSet<RepoPath>,
+}
+
+/// The folders that serve the steps.
+struct Folders {
+    new: Arc<Dir>,
+    old: Arc<Dir>,
+}
+
+impl Work<'_> {
+    /// Leaves the note, makes everything ready, and applies the plan. Before the first change of the state
+    /// dir errors are errors; after it they are collected.
+    pub(super) fn run(&self, plan: &Plan, journal: &Journal) -> Result<Applied, Error> {
+        let mut applied = Applied::default();
+        if plan.is_empty() && self.request.resumes.is_none() {
+            return Ok(applied);
+        }
+        let failed = self.request.failed();
+        fs::create_private_dir_all(&journal::folder(&self.request.root)).map_err(&failed)?;
+        journal.write(&self.request.root).map_err(&failed)?;
+        self.monitor.phase(Phase::Restore, Some(plan.bytes()));
+        let ready = self.prepare().map_err(&failed).and_then(|(new, old)| {
+            let staged = self.stage(plan, self.tables, &new)?;
+            Ok((Folders { new, old }, staged))
+        });
+        let (folders, (staged, names)) = match ready {
+            Ok(ready) => ready,
+            Err(error) => {
+                // Nothing has been changed yet: unless there was a mixture before, there is none now.
+                if self.request.resumes.is_none() {
+                    self.clear().map_err(&failed)?;
+                }
+                return Err(error);
+            }
+        };
+        (applied.bytes, applied.local) = (staged.bytes, staged.local);
+        self.apply(plan, &names, &folders, &mut applied);
+        self.root.sync_file_system().map_err(&failed)?;
+        Ok(applied)
+    }
+
+    fn apply(&self, plan: &Plan, names: &[Option<Vec<u8>>], folders: &Folders, applied: &mut Applied) {
+        // From here on a request to stop is not heard: what is left takes less time than going back.
+        for step in plan.steps.iter().rev().filter(|step| step.clears()) {
+            let removed = self.remove(step, folders, applied);
+            note(applied, step, removed);
+        }
+        let mut dirs = Dirs::new(self.root);
+        for (step, name) in plan.steps.iter().zip(names) {
+            let made = match (&step.want, name) {
+                (Some(_), Some(name)) => self.place(step, name, &mut dirs, folders, applied),
+                (Some(want), None) if want.is_dir() && step.change != Change::Metadata => dirs
+                    .parent_of(&step.path)
+                    .and_then(|parent| match parent.create_dir(step.path.name(), 0o700) {
+                        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                        other => other,
+                    }),
+                _ => Ok(()),
+            };
+            note(applied, step, made);
+        }
+        for step in &plan.steps {
+            let done = match (&step.link, &step.want) {
+                (Some(first), Some(_)) if step.change != Change::Metadata => {
+                    self.link(step, first, &mut dirs, folders, applied)
+                }
+                (_, Some(want)) if step.change == Change::Metadata && !want.is_dir() => {
+                    self.metadata(step, want, &mut dirs)
+                }
+                _ => Ok(()),
+            };
+            note(applied, step, done);
+        }
+        let done = self.directories(plan);
+        note(applied, &Step::root(), done);
+    }
+
+    /// Takes away what is there.
+    fn remove(&self, step: &Step, folders: &Folders, applied: &mut Applied) -> io::Result<()> {
+        let Some(have) = &step.have else { return Ok(()) };
+        let parent = self.root.open_path(&step.path.parent().unwrap_or_default())?;
+        let name = step.path.name();
+        if have.is_dir() {
+            return match parent.rmdir(name) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty && step.want.is_none() => {
+                    self.monitor.note(Some(&step.path), "stays: something in it belongs to no snapshot");
+                    applied.stay.insert(step.path.clone());
+                    Ok(())
+                }
+                other => other,
+            };
+        }
+        if super::plan::is_database(have) {
+            let path = self.request.root.join(step.path.to_os_path());
+            if let Some(holder) = database::holder(&path)? {
+                return Err(io::Error::other(format!("is open in {holder}")));
+            }
+            return self.put_database_aside(step, &parent, folders, applied);
+        }
+        match parent.stat_at(name) {
+            Ok(stat) if is_as_saved(have, &stat) => parent.unlink(name),
+            Ok(_) => self.keep(&parent, &[name.to_vec()], &step.path, applied),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Renames what was made ready into its place.
+    fn place(
+        &self,
+        step: &Step,
+        ready: &[u8],
+        dirs: &mut Dirs<'_>,
+        folders: &Folders,
+        applied: &mut Applied,
+    ) -> io::Result<()> {
+        let parent = dirs.parent_of(&step.path)?;
+        let name = step.path.name();
+        let there = match parent.stat_at(name) {
+            Ok(stat) if stat.kind == FileKind::Directory => return Err(io::ErrorKind::IsADirectory.into()),
+            Ok(stat) => Some(stat),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => return Err(e),
+        };
+        let path = self.request.root.join(step.path.to_os_path());
+        let is_file = there.is_some_and(|stat| stat.kind == FileKind::File);
+        if step.is_database() && is_file {
+            if let Some(holder) = database::holder(&path)? {
+                let ready = self.ready_path(ready)?;
+                sqlite::overwrite(&ready, &path)
+                    .map_err(|e| io::Error::other(format!("{e}; it is open in {holder}")))?;
+                applied.live.push(step.path.clone());
+                applied.files += 1;
+                return Ok(());
+            }
+            self.put_database_aside(step, &parent, folders, applied)?;
+        } else if let Some(stat) = there
+            && !step.have.as_ref().is_some_and(|have| is_as_saved(have, &stat))
+        {
+            self.keep(&parent, &[name.to_vec()], &step.path, applied)?;
+        } else if step.is_database() {
+            // The log of one that is gone would be replayed into this one.
+            for name in database::companions(&parent, name) {
+                self.keep(&parent, std::slice::from_ref(&name), &beside(&step.path, &name)?, applied)?;
+            }
+        }
+        folders.new.rename_at(ready, &parent, name)?;
+        applied.files += u64::from(step.want.as_ref().is_some_and(|want| want.content().is_some()));
+        Ok(())
+    }
+
+    fn ready_path(&self, ready: &[u8]) -> io::Result<std::path::PathBuf> {
+        let name = std::str::from_utf8(ready).map_err(io::Error::other)?;
+        Ok(journal::folder(&self.request.root).join(super::stage::NEW).join(name))
+    }
+
+    /// Moves a database that nobody has open, with what belongs to it, out of the way: for good where the
+    /// safety snapshot has all of it.
+    fn put_database_aside(
+        &self,
+        step: &Step,
+        parent: &Dir,
+        folders: &Folders,
+        applied: &mut Applied,
+    ) -> io::Result<()> {
+        let name = step.path.name();
+        let saved = self
+            .marks
+            .get(&step.path)
+            .is_some_and(|marks| Marks::read(self.root, &step.path).is_ok_and(|now| now == *marks));
+        let mut names = database::companions(parent, name);
+        names.push(name.to_vec());
+        if !saved {
+            return self.keep(parent, &names, &step.path, applied);
+        }
+        for (n, name) in names.iter().enumerate() {
+            // Until the end: renaming does not free what a process that came this moment reads.
+            let aside = [step.path.as_bytes(), format!("/{n}").as_bytes()].concat();
+            let aside = blake3::hash(&aside).to_hex();
+            match parent.rename_at(name, &folders.old, aside.as_bytes()) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves what the safety snapshot does not have to where it can be found.
+    fn keep(
+        &self,
+        parent: &Dir,
+        names: &[Vec<u8>],
+        path: &RepoPath,
+        applied: &mut Applied,
+    ) -> io::Result<()> {
+        let folder = format!("exuvia-kept-{}", self.safety.short());
+        let mut at = RepoPath::new(folder.into_bytes()).map_err(io::Error::other)?;
+        make_dir(self.root, at.name())?;
+        let mut dir = self.root.open_dir(at.name())?;
+        for component in path.parent().unwrap_or_default().components() {
+            make_dir(&dir, component)?;
+            dir = dir.open_dir(component)?;
+            at = at.join(component).map_err(io::Error::other)?;
+        }
+        for name in names {
+            let mut to = name.clone();
+            let mut n = 0;
+            loop {
+                match parent.rename_new_at(name, &dir, &to) {
+                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                        n += 1;
+                        to = [&name[..], format!(".{n}").as_bytes()].concat();
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => break,
+                    other => {
+                        other?;
+                        let kept = at.join(&to).map_err(io::Error::other)?;
+                        let from = beside(path, name)?;
+                        self.monitor.warning(Some(&from), &format!("had changed, and is kept as {kept}"));
+                        applied.kept.push((from, kept));
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a further name of a file.
+    fn link(
+        &self,
+        step: &Step,
+        first: &RepoPath,
+        dirs: &mut Dirs<'_>,
+        folders: &Folders,
+        applied: &mut Applied,
+    ) -> io::Result<()> {
+        let parent = dirs.parent_of(&step.path)?;
+        let from = self.root.open_path(&first.parent().unwrap_or_default())?;
+        let name = step.path.name();
+        match parent.stat_at(name) {
+            Ok(stat) if stat.identity() == from.stat_at(first.name())?.identity() => return Ok(()),
+            Ok(stat) if stat.kind == FileKind::Directory => return Err(io::ErrorKind::IsADirectory.into()),
+            Ok(stat) if !step.have.as_ref().is_some_and(|have| is_as_saved(have, &stat)) => {
+                self.keep(&parent, &[name.to_vec()], &step.path, applied)?;
+            }
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+        let ready = b"link";
+        folders.new.hard_link_at(&from, first.name(), ready)?;
+        folders.new.rename_at(ready, &parent, name)?;
+        applied.files += 1;
+        Ok(())
+    }
+
+    fn metadata(&self, step: &Step, want: &Entry, dirs: &mut Dirs<'_>) -> io::Result<()> {
+        let parent = dirs.parent_of(&step.path)?;
+        let request = self.restore_request();
+        if let EntryKind::File(_) = want.kind {
+            let (file, _) = parent.open_regular(step.path.name())?;
+            if let Some(have) = &step.have {
+                remove_extra_xattrs(&file, have, want)?;
+            }
+            return restore::apply_metadata(&request, &file, &want.meta);
+        }
+        let name = step.path.name();
+        if !matches!(want.kind, EntryKind::Symlink(_)) {
+            fs::set_mode_at(&parent, name, want.meta.mode, 0o7777)?;
+        }
+        fs::set_times_at(&parent, name, want.meta.mtime.into())
+    }
+
+    /// Metadata of all directories that are new, differ, or have had a name changed in them.
+    fn directories(&self, plan: &Plan) -> io::Result<()> {
+        let mut touched = BTreeSet::new();
+        let mut entries: Vec<(&Step, Entry)> = Vec::new();
+        for step in &plan.steps {
+            if let Some(want) = step.want.as_ref().filter(|want| want.is_dir()) {
+                entries.push((step, want.clone()));
+            }
+            touched.extend(step.path.parent());
+        }
+        let own: BTreeSet<_> = entries.iter().map(|(step, _)| step.path.clone()).collect();
+        touched.retain(|path| !own.contains(path) && self.concerns(path));
+        let others = self.wanted(&touched)?;
+        let none = Step::root();
+        entries.extend(others.into_iter().map(|entry| (&none, entry)));
+        entries.sort_by(|a, b| b.1.path.cmp(&a.1.path));
+        let request = self.restore_request();
+        for (step, want) in entries.iter().filter(|(_, want)| !want.path.is_root()) {
+            let dir = match self.root.open_path(&want.path) {
+                Ok(dir) => dir,
+                // Its own error stands already.
+                Err(_) => continue,
+            };
+            if let Some(have) = &step.have {
+                remove_extra_xattrs(&dir, have, want)?;
+            }
+            restore::apply_metadata(&request, &dir, &want.meta)?;
+        }
+        Ok(())
+    }
+
+    fn concerns(&self, path: &RepoPath) -> bool {
+        let scope = &self.request.scope;
+        scope.is_empty() || scope.iter().any(|scope| path.starts_with(scope))
+    }
+
+    /// Entries of the snapshot at these paths.
+    fn wanted(&self, paths: &BTreeSet<RepoPath>) -> io::Result<Vec<Entry>> {
+        let mut found = Vec::new();
+        let Some(last) = paths.last() else { return Ok(found) };
+        let mut reader = ManifestReader::new(self.blobs, self.request.snapshot.manifest);
+        while let Some(entry) = reader.next_entry().map_err(io::Error::other)? {
+            if entry.path > *last {
+                break;
+            }
+            if paths.contains(&entry.path) && entry.is_dir() {
+                found.push(entry);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Looks at what a comparison made afterwards still finds.
+    pub(super) fn judge(&self, again: &Plan, applied: &mut Applied) {
+        for step in &again.steps {
+            let known = applied.live.contains(&step.path)
+                || step.path.is_root()
+                || applied.stay.contains(&step.path)
+                || step.path.as_bytes().starts_with(b"exuvia-kept-")
+                || step.change == Change::Metadata && step.want.as_ref().is_some_and(Entry::is_dir);
+            if known {
+                continue;
+            }
+            let untouched = step.want.as_ref().is_some_and(|want| {
+                let stat = self.root.open_path(&step.path.parent().unwrap_or_default());
+                let stat = stat.and_then(|parent| parent.stat_at(step.path.name()));
+                stat.is_ok_and(|stat| stat.mtime == want.meta.mtime && stat.size == want.size())
+            });
+            if untouched {
+                let message = "is not as in the snapshot, though it was just put in place".to_string();
+                applied.errors.push(FileError { path: step.path.clone(), message });
+            } else {
+                applied.since.push(step.path.clone());
+            }
+        }
+    }
+
+    /// Removes the folder of the rollback: it is over.
+    fn clear(&self) -> io::Result<()> {
+        let name = journal::FOLDER.as_bytes();
+        let folder = self.root.open_dir(name)?;
+        for below in [super::stage::NEW, super::stage::OLD] {
+            remove_all(&folder, below.as_bytes())?;
+        }
+        // The note last: until then whoever comes knows whose folder this is.
+        remove_all(self.root, name)?;
+        self.root.sync()
+    }
+
+    /// Ends the rollback, and gives the state dir itself its metadata.
+    pub(super) fn finish(&self, plan: &Plan) -> io::Result<()> {
+        match self.clear() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => other?,
+        }
+        if !self.request.scope.is_empty() || plan.is_empty() {
+            return Ok(());
+        }
+        let root = self.wanted(&BTreeSet::from([RepoPath::root()]))?;
+        match root.first() {
+            Some(entry) => restore::apply_metadata(&self.restore_request(), self.root.as_ref(), &entry.meta),
+            None => Ok(()),
+        }
+    }
+}
+
+fn note(applied: &mut Applied, step: &Step, result: io::Result<()>) {
+    if let Err(error) = result {
+        applied.errors.push(FileError { path: step.path.clone(), message: error.to_string() });
+    }
+}
+
+fn make_dir(parent: &Dir, name: &[u8]) -> io::Result<()> {
+    match parent.create_dir(name, 0o700) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+fn beside(path: &RepoPath, name: &[u8]) -> io::Result<RepoPath> {
+    path.parent().unwrap_or_default().join(name).map_err(io::Error::other)
+}
+
+/// True when a file is still the one that the safety snapshot has.
+fn is_as_saved(have: &Entry, stat: &Stat) -> bool {
+    let kind = match have.kind {
+        EntryKind::File(_) => FileKind::File,
+        EntryKind::Symlink(_) => FileKind::Symlink,
+        // Nothing in them can be lost.
+        _ => return true,
+    };
+    stat.kind == kind
+        && (kind == FileKind::Symlink || stat.size == have.size())
+        && (stat.mtime, stat.inode) == (have.meta.mtime, have.meta.inode)
+        // A change of one name of a file sets this time in all.
+        && (have.link_group != 0 || stat.ctime == have.meta.ctime)
+}
+
+fn remove_extra_xattrs(file: impl std::os::fd::AsFd, have: &Entry, want: &Entry) -> io::Result<()> {
+    for xattr in &have.meta.xattrs {
+        if !want.meta.xattrs.iter().any(|wanted| wanted.name == xattr.name) {
+            fs::remove_xattr(file.as_fd(), &xattr.name)?;
+        }
+    }
+    Ok(())
+}
