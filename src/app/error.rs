@@ -1,7 +1,9 @@
 //! Errors of the use cases.
 
+use std::path::PathBuf;
+
 use crate::model::{Classify, ErrorClass};
-use crate::ops::{backup, check, restore, select};
+use crate::ops::{backup, check, restore, rollback, select};
 use crate::remote::{Fault, RemoteError};
 use crate::repo::RepoError;
 
@@ -20,6 +22,21 @@ pub enum AppError {
     /// A restore.
     #[error(transparent)]
     Restore(#[from] restore::Error),
+    /// A rollback.
+    #[error(transparent)]
+    Rollback(#[from] rollback::Error),
+    /// The repository has no snapshot of a state dir.
+    #[error("the repository has no snapshot of {path}")]
+    NotHere {
+        /// The state dir.
+        path: PathBuf,
+    },
+    /// No rollback of a state dir is known.
+    #[error("there is no safety snapshot of {path}")]
+    NothingToUndo {
+        /// The state dir.
+        path: PathBuf,
+    },
     /// The snapshot that was named.
     #[error(transparent)]
     Select(#[from] select::Error),
@@ -55,7 +72,8 @@ impl AppError {
             Self::Repo(e)
             | Self::Backup(backup::Error::Repo(e))
             | Self::Check(check::Error::Repo(e))
-            | Self::Restore(restore::Error::Repo(e)) => e,
+            | Self::Restore(restore::Error::Repo(e))
+            | Self::Rollback(rollback::Error::Repo(e)) => e,
             _ => return None,
         };
         match repo {
@@ -72,6 +90,9 @@ impl Classify for AppError {
             Self::Backup(e) => e.class(),
             Self::Check(e) => e.class(),
             Self::Restore(e) => e.class(),
+            Self::Rollback(e) => e.class(),
+            Self::NotHere { .. } => ErrorClass::Usage,
+            Self::NothingToUndo { .. } => ErrorClass::Failed,
             Self::Select(e) => e.class(),
             Self::Path { .. } => ErrorClass::Usage,
             Self::Interrupted => ErrorClass::Interrupted,

@@ -6,6 +6,7 @@ mod doctor;
 mod error;
 mod location;
 mod requests;
+mod rollback;
 mod run;
 mod scratch;
 
@@ -20,14 +21,20 @@ pub use requests::{
     BackupRequest, CheckRequest, DoctorRequest, InitRequest, KeyOutcome, LsRequest, RestoreRequest, Session,
     SnapshotInfo, StatsOutcome,
 };
+pub use rollback::{RollbackOutcome, RollbackRequest, RollbackTo, rollback, unfinished_rollback};
 pub use run::{
     backup, cat, check, init, key_add, key_change, key_list, key_remove, ls, probe, restore, snapshots, stats,
 };
 
 pub use crate::crypto::{Passphrase, ScryptParams};
+pub use crate::gather::Profile;
 pub use crate::ops::backup::{Outcome as BackupOutcome, ProfileChoice, Selection};
 pub use crate::ops::check::{Outcome as CheckOutcome, Problem, ReadData};
+pub use crate::ops::compare::Change;
 pub use crate::ops::restore::Outcome as RestoreOutcome;
+pub use crate::ops::rollback::{
+    Error as RollbackError, Outcome as RolledBack, Plan as RollbackPlan, Step as RollbackStep,
+};
 pub use crate::ops::select::Error as SelectError;
 pub use crate::rclone::{Secret, Settings as RcloneSettings, Target};
 pub use crate::remote::{Fault, RequestCounts};

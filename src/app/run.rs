@@ -13,7 +13,8 @@ use super::{AppError, BackupOutcome, CheckOutcome, Passphrase, RestoreOutcome, S
 use crate::clock::Clock;
 use crate::model::{Entry, RepoPath, RepositoryId, SnapshotKind, Timestamp};
 use crate::ops::{
-    backup as ops_backup, check as ops_check, content as ops_content, restore as ops_restore, select,
+    backup as ops_backup, check as ops_check, content as ops_content, restore as ops_restore,
+    rollback as ops_rollback, select,
 };
 use crate::remote::{Counting, Local, Rclone, Remote};
 use crate::repo::{
@@ -44,7 +45,7 @@ fn session_remote(session: &Session) -> Arc<dyn Remote> {
     remote(&session.repository, &session.monitor, &session.clock)
 }
 
-fn counted(session: &Session) -> (Arc<dyn Remote>, Arc<Counting>) {
+pub(super) fn counted(session: &Session) -> (Arc<dyn Remote>, Arc<Counting>) {
     crate::fs::raise_open_file_limit();
     let counting = Arc::new(Counting::new(session_remote(session)));
     (Arc::clone(&counting) as _, counting)
@@ -61,7 +62,7 @@ fn index(repository: &Repository) -> Result<Arc<LoadedIndex>, RepoError> {
     SharedIndex::new(repository).get()
 }
 
-fn zoned(clock: &dyn Clock) -> jiff::Zoned {
+pub(super) fn zoned(clock: &dyn Clock) -> jiff::Zoned {
     let now = clock.now();
     let nanos = i32::try_from(now.nanos).unwrap_or_default();
     let now = jiff::Timestamp::new(now.secs, nanos).unwrap_or_default();
@@ -69,7 +70,11 @@ fn zoned(clock: &dyn Clock) -> jiff::Zoned {
 }
 
 /// The snapshot that the user named, of the regular ones or, by its id, a safety snapshot.
-fn choose(session: &Session, repository: &Repository, word: &str) -> Result<SnapshotInfo, AppError> {
+pub(super) fn choose(
+    session: &Session,
+    repository: &Repository,
+    word: &str,
+) -> Result<SnapshotInfo, AppError> {
     let now = zoned(session.clock.as_ref());
     let regular = Catalog::load(repository, SnapshotKind::Regular)?;
     let entry = match select::choose(&regular, word, &now, &time_of(repository)) {
@@ -116,18 +121,28 @@ pub fn init(session: &Session, request: &InitRequest) -> Result<RepositoryId, Ap
     )?)
 }
 
+/// Packs that may be on their way to this repository at once.
+pub(super) fn uploads(repository: &Repository) -> usize {
+    repository.remote().parallel_requests().clamp(LEAST_UPLOADS, UPLOADS)
+}
+
 /// Takes a snapshot.
 pub fn backup(session: &Session, request: &BackupRequest) -> Result<BackupOutcome, AppError> {
     let (handle, counting) = counted(session);
     let (repository, catalog) = Repository::open_for_backup(handle, &session.passphrase, session.caches())?;
-    let uploads = repository.remote().parallel_requests().clamp(LEAST_UPLOADS, UPLOADS);
+    let uploads = uploads(&repository);
+    let mut tags = request.tags.clone();
+    if ops_rollback::unfinished(&request.root)?.is_some() {
+        // Whoever meets it later must not take a mixture for a state that was meant.
+        tags.push("interrupted-rollback".to_string());
+    }
     let packer =
         PackerOptions { compression: request.compression, uploads, ..PackerOptions::new(session.threads) };
     let request = ops_backup::Request {
         root: request.root.clone(),
         paths: request.paths.clone(),
         selection: request.selection.clone(),
-        tags: request.tags.clone(),
+        tags,
         reason: request.reason,
         kind: SnapshotKind::Regular,
         dry_run: request.dry_run,

@@ -178,7 +178,7 @@ struct Summary<'a> {
 }
 
 #[derive(Serialize)]
-struct Requests {
+pub(super) struct Requests {
     put: u64,
     get: u64,
     list: u64,

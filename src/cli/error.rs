@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::app::{AppError, Fault, SelectError};
+use crate::app::{AppError, Fault, RollbackError, SelectError};
 use crate::config::ConfigError;
 use crate::model::{Classify, ErrorClass};
 
@@ -124,6 +124,13 @@ pub(super) fn explain(error: &AppError, situation: &Situation) -> Option<CliErro
         (AppError::Path { .. }, ErrorClass::Usage) => {
             out.hint("`exuvia ls SNAP` lists the paths of a snapshot")
         }
+        (AppError::Rollback(error), _) => rollback(out, error),
+        (AppError::NotHere { .. }, _) => out
+            .hint("`exuvia snapshots` lists what there is; an id names a snapshot of any directory")
+            .hint("is the state dir the right one? --state-dir names another"),
+        (AppError::NothingToUndo { .. }, _) => {
+            out.hint("a rollback takes one before it changes anything; `exuvia snapshots --safety` lists them")
+        }
         (_, ErrorClass::NoRepository) => no_repository(out, situation),
         (_, ErrorClass::WrongKey) => out.hint(format!("the passphrase came from {}", situation.passphrase)),
         (_, ErrorClass::Damaged) => {
@@ -132,6 +139,33 @@ pub(super) fn explain(error: &AppError, situation: &Situation) -> Option<CliErro
         (_, ErrorClass::Unsupported) => out.hint("a newer release of exuvia can open it"),
         _ => out,
     })
+}
+
+/// The hints for a rollback that could not be made.
+fn rollback(error: CliError, why: &RollbackError) -> CliError {
+    match why {
+        RollbackError::Unfinished { .. } => error.hint(
+            "`exuvia rollback --continue` finishes it, `exuvia rollback --abort` goes back to what was there before",
+        ),
+        RollbackError::Running { .. } => error
+            .hint("stop it first: `openclaw gateway stop`")
+            .hint("--live goes on beside it: databases are replaced in one transaction each, but what it holds in memory it will write again"),
+        RollbackError::DatabaseInUse { .. } => {
+            error.hint("stop that program first; or --keep-extra leaves what the snapshot does not have")
+        }
+        RollbackError::Unprotected { .. } => error
+            .hint("nothing was changed: what cannot be read cannot be got back")
+            .hint("make it readable, or limit the rollback with --path"),
+        RollbackError::Fetch { damaged: true, .. } => {
+            error.hint("nothing was changed; `exuvia check --read-data` finds everything that is damaged")
+        }
+        RollbackError::Fetch { .. } | RollbackError::Full { .. } => error.hint("nothing was changed"),
+        RollbackError::Selection { .. } => error.hint("a newer release of exuvia knows it"),
+        RollbackError::Journal { .. } => error.hint(
+            "if no rollback was interrupted, remove that folder; else put the note back, or roll back to the newest safety snapshot after removing it",
+        ),
+        _ => error,
+    }
 }
 
 /// The hints for a failure of a storage service.

@@ -25,6 +25,7 @@ mod key;
 mod ls;
 mod man;
 mod restore;
+mod rollback;
 mod snapshots;
 mod stats;
 
@@ -56,6 +57,7 @@ Examples:
   exuvia backup                     take a snapshot of the state dir
   exuvia snapshots                  list what there is
   exuvia restore                    put the newest one into a folder beside the state dir
+  exuvia rollback --at '2 hours ago'   make the state dir as it was
   exuvia cat latest memory/today.md";
 
 // Paragraphs are one line each: clap breaks them at the terminal's width.
@@ -64,6 +66,7 @@ Examples:
   exuvia backup                     take a snapshot of the state dir
   exuvia snapshots                  list what there is
   exuvia restore                    put the newest one into a folder beside the state dir
+  exuvia rollback --at '2 hours ago'   make the state dir as it was
   exuvia cat latest memory/today.md
 
 Snapshots are named by `latest`, `latest~N` (N before the newest), an id or a unique beginning of one, or \
@@ -94,6 +97,8 @@ enum Command {
     Ls(ls::Args),
     Cat(cat::Args),
     Restore(restore::Args),
+    Rollback(rollback::Args),
+    Undo(rollback::UndoArgs),
     Check(check::Args),
     Stats(stats::Args),
     Key(key::Args),
@@ -131,6 +136,9 @@ fn dispatch(cli: Cli, env: Environment, output: Output, exit: fn(i32)) -> Result
         _ => {}
     }
     let ctx = Context::new(cli.global, env, output, exit)?;
+    if !matches!(cli.command, Command::Rollback(_) | Command::Undo(_)) {
+        rollback::warn_of_unfinished(&ctx);
+    }
     match cli.command {
         Command::Init(args) => init::run(&args, &ctx),
         Command::Backup(args) => backup::run(args, &ctx),
@@ -138,6 +146,8 @@ fn dispatch(cli: Cli, env: Environment, output: Output, exit: fn(i32)) -> Result
         Command::Ls(args) => ls::run(&args, &ctx),
         Command::Cat(args) => cat::run(&args, &ctx),
         Command::Restore(args) => restore::run(args, &ctx),
+        Command::Rollback(args) => rollback::run(args, &ctx),
+        Command::Undo(args) => rollback::undo(&args, &ctx),
         Command::Check(args) => check::run(&args, &ctx),
         Command::Stats(args) => stats::run(&args, &ctx),
         Command::Key(args) => key::run(&args, &ctx),

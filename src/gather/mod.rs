@@ -1,6 +1,7 @@
 //! Where entries come from: the walk of a state dir, what it leaves out and what it is limited to.
 
 mod anchored;
+mod gateway;
 pub mod openclaw;
 pub mod rules;
 pub mod sets;
@@ -10,6 +11,7 @@ pub mod walk;
 use std::io;
 use std::sync::Arc;
 
+pub use gateway::running_gateway;
 pub use openclaw::Profile;
 pub use rules::{IGNORE_FILE, RuleError, RuleOptions, Rules};
 pub use sets::{IncludeSet, UnknownSet};

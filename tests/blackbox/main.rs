@@ -12,6 +12,7 @@ mod damage;
 mod fidelity;
 mod incremental;
 mod remote_config;
+mod rollback;
 mod sqlite_live;
 mod support;
 mod tree;

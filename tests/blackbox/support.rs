@@ -265,10 +265,19 @@ impl Shape {
     pub(crate) fn is_dir(&self) -> bool {
         self.content == Content::Dir
     }
+
+    pub(crate) fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// The times are somebody else's business.
+    pub(crate) fn forget_times(&mut self) {
+        self.mtime = (0, 0);
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Content {
+pub(crate) enum Content {
     Dir,
     Link(PathBuf),
     File(blake3::Hash),

@@ -60,6 +60,7 @@ impl Work<'_> {
             return Ok(applied);
         }
         let failed = self.request.failed();
+        let before = self.root.stat().map_err(&failed)?;
         fs::create_private_dir_all(&journal::folder(&self.request.root)).map_err(&failed)?;
         journal.write(&self.request.root).map_err(&failed)?;
         self.monitor.phase(Phase::Restore, Some(plan.bytes()));
@@ -72,7 +73,8 @@ impl Work<'_> {
             Err(error) => {
                 // Nothing has been changed yet: unless there was a mixture before, there is none now.
                 if self.request.resumes.is_none() {
-                    self.clear().map_err(&failed)?;
+                    let cleared = self.clear();
+                    cleared.and_then(|()| fs::set_times(self.root, before.mtime.into())).map_err(&failed)?;
                 }
                 return Err(error);
             }
@@ -128,7 +130,7 @@ impl Work<'_> {
             return match parent.rmdir(name) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty && step.want.is_none() => {
-                    self.monitor.note(Some(&step.path), "stays: something in it belongs to no snapshot");
+                    self.monitor.warning(Some(&step.path), "stays: something in it belongs to no snapshot");
                     applied.stay.insert(step.path.clone());
                     Ok(())
                 }

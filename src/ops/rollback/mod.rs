@@ -63,6 +63,8 @@ pub struct Request {
     pub keep_extra: bool,
     /// The journal of the interrupted rollback that this one finishes or takes back.
     pub resumes: Option<Journal>,
+    /// Go on although the application runs.
+    pub live: bool,
     /// Restore owner and group.
     pub owner: bool,
     /// Make device files.

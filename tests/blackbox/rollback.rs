@@ -1,0 +1,456 @@
+//! Going back: the live state dir becomes what it was, nothing is lost, and an interrupted rollback says so
+//! until it is finished or taken back.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rusqlite::Connection;
+use serde_json::Value;
+
+use crate::support::{
+    Numbers, Picture, Place, Run, database, ended, files, insert, names, noise, picture, prose, put, same,
+    until, with_repository,
+};
+
+/// A place whose state dir `tree` has something of everything, and its picture.
+fn world() -> (Place, Picture) {
+    let mut place = with_repository();
+    let tree = place.path("tree");
+    place.set("EXUVIA_STATE_DIR", tree.to_str().unwrap());
+    drop(database(&tree.join("state/main.sqlite"), 800, 4096));
+    drop(database(&tree.join("gone.sqlite"), 20, 1024));
+    for i in 0..30 {
+        put(&tree, &format!("notes/{}/{i}.md", i % 5), &prose(i, 2000 + 100 * usize::try_from(i).unwrap()));
+    }
+    put(&tree, "log.jsonl", &prose(77, 300_000));
+    put(&tree, "media/large", &noise(1, 3 << 20));
+    put(&tree, "became-a-dir", b"file");
+    put(&tree, "became-a-file/x/y", b"deep");
+    put(&tree, "linked/a", b"one file, three names");
+    fs::hard_link(tree.join("linked/a"), tree.join("linked/b")).unwrap();
+    fs::hard_link(tree.join("linked/a"), tree.join("c")).unwrap();
+    symlink("notes/1/1.md", tree.join("link")).unwrap();
+    put(&tree, "secret", b"x");
+    fs::set_permissions(tree.join("secret"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::create_dir(tree.join("empty")).unwrap();
+    place.run(&["backup"]).exits(0);
+    let picture = picture(&tree);
+    (place, picture)
+}
+
+/// Changes the tree in every way.
+fn mutate(place: &Place) -> Picture {
+    let tree = place.path("tree");
+    let db = Connection::open(tree.join("state/main.sqlite")).unwrap();
+    insert(&db, 50);
+    db.execute("delete from t where id < 10", []).unwrap();
+    drop(db);
+    fs::remove_file(tree.join("gone.sqlite")).unwrap();
+    drop(database(&tree.join("new.sqlite"), 10, 4096));
+    put(&tree, "notes/1/1.md", b"edited");
+    put(&tree, "notes/0/added.md", b"added");
+    fs::remove_dir_all(tree.join("notes/3")).unwrap();
+    put(&tree, "extra/deep/er/file", b"x");
+    let mut log = fs::read(tree.join("log.jsonl")).unwrap();
+    log.extend_from_slice(b"one more line\n");
+    fs::write(tree.join("log.jsonl"), log).unwrap();
+    fs::rename(tree.join("media/large"), tree.join("media/moved")).unwrap();
+    fs::remove_file(tree.join("became-a-dir")).unwrap();
+    put(&tree, "became-a-dir/inside", b"now a directory");
+    fs::remove_dir_all(tree.join("became-a-file")).unwrap();
+    put(&tree, "became-a-file", b"now a file");
+    fs::remove_file(tree.join("linked/b")).unwrap();
+    put(&tree, "linked/b", b"on its own");
+    put(&tree, "c", b"one file, two names now");
+    fs::remove_file(tree.join("link")).unwrap();
+    symlink("elsewhere", tree.join("link")).unwrap();
+    fs::set_permissions(tree.join("secret"), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::remove_dir(tree.join("empty")).unwrap();
+    picture(&tree)
+}
+
+fn rollback(place: &Place, args: &[&str]) -> Run {
+    place.run(&[&["--json", "rollback", "--yes"], args].concat())
+}
+
+#[track_caller]
+fn is_clean(tree: &Path) {
+    let left: Vec<_> = names(tree).into_iter().filter(|name| name.contains("exuvia")).collect();
+    assert_eq!(left, [""; 0]);
+}
+
+fn links(path: &Path) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(&fs::metadata(path).unwrap())
+}
+
+#[test]
+fn back_and_forth() {
+    let (place, before) = world();
+    let tree = place.path("tree");
+    let after = mutate(&place);
+    let summary = rollback(&place, &[]).exits(0).summary();
+    same(&picture(&tree), &before, "after the rollback");
+    assert_eq!((links(&tree.join("linked/a")), links(&tree.join("c"))), (3, 3));
+    is_clean(&tree);
+    assert_eq!(summary["errors"], Value::Array(vec![]), "{summary}");
+    assert_eq!(summary["kept"], Value::Array(vec![]), "{summary}");
+    // What was at hand was not fetched: the large file had only been moved.
+    assert!(summary["bytes_local"].as_u64().unwrap() > 3 << 20, "{summary}");
+
+    place.run(&["undo", "--yes"]).exits(0);
+    same(&picture(&tree), &after, "after undo");
+    assert_eq!((links(&tree.join("linked/a")), links(&tree.join("linked/b"))), (2, 1));
+    place.run(&["undo", "--yes"]).exits(0);
+    same(&picture(&tree), &before, "after the second undo");
+    assert_eq!(place.snapshots().len(), 1, "safety snapshots stand by themselves");
+    let safety = place.run(&["--json", "snapshots", "--safety"]).exits(0).summary();
+    assert_eq!(safety.as_array().unwrap().len(), 3);
+    let again = place.run(&["--json", "rollback", "--yes"]).exits(0).summary();
+    assert_eq!((&again["done"], &again["changes"]), (&Value::Bool(false), &Value::from(0)), "{again}");
+    place.is_sound();
+    // The next backup takes what is there, whatever the cache knew before.
+    let id = place.run(&["--json", "backup"]).exits(0).summary()["snapshot"].as_str().unwrap().to_owned();
+    same(&place.restored(&id), &before, "the next snapshot");
+}
+
+#[test]
+fn a_dry_run_and_a_missing_answer_change_nothing() {
+    let (place, _) = world();
+    let after = mutate(&place);
+    let run = place.run(&["--json", "rollback", "--dry-run"]).exits(0);
+    let lines: Vec<Value> = run.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let change = |path: &str| {
+        lines.iter().find(|line| line["path"] == path).unwrap_or_else(|| panic!("{path}: {}", run.text()))
+    };
+    for (path, word) in [
+        ("notes/3/3.md", "restore"),
+        ("notes/0/added.md", "remove"),
+        ("notes/1/1.md", "content"),
+        ("became-a-dir", "type"),
+        ("secret", "metadata"),
+        ("state/main.sqlite", "content"),
+        ("link", "content"),
+        ("linked/b", "content"),
+    ] {
+        assert_eq!(change(path)["change"], word, "{path}");
+    }
+    assert_eq!(change("state/main.sqlite")["database"], true);
+    let refused = place.run(&["--json", "rollback"]).exits(2);
+    assert!(refused.error()["hint"].as_str().unwrap().contains("--yes"));
+    place.run(&["undo", "--yes"]).exits(1);
+    same(&picture(&place.path("tree")), &after, "untouched");
+    assert_eq!(
+        place.run(&["--json", "snapshots", "--safety"]).exits(0).summary().as_array().unwrap().len(),
+        0
+    );
+}
+
+#[test]
+fn only_the_paths_asked_for() {
+    let (place, before) = world();
+    let after = mutate(&place);
+    let tree = place.path("tree");
+    rollback(&place, &["--path", "notes/1", "--path", "notes/3/3.md", "--path", "extra"]).exits(0);
+    let now = picture(&tree);
+    let inside = |path: &&std::path::PathBuf| {
+        path.starts_with("notes/1")
+            || path.as_path() == Path::new("notes/3/3.md")
+            || path.starts_with("extra")
+    };
+    let only = |from: &Picture| -> Picture {
+        from.iter().filter(|(path, _)| inside(path)).map(|(p, s)| (p.clone(), s.clone())).collect()
+    };
+    same(&only(&now), &only(&before), "what was asked for");
+    assert!(!tree.join("notes/3/8.md").exists() && tree.join("notes/0/added.md").exists());
+    // A later change elsewhere outlives the undo, which is limited as the rollback was.
+    put(&tree, "since", b"kept");
+    place.run(&["undo", "--yes"]).exits(0);
+    let undone = picture(&tree);
+    same(&only(&undone), &only(&after), "undone");
+    assert!(tree.join("since").exists());
+    rollback(&place, &["--path", "no/such"]).exits(2);
+}
+
+#[test]
+fn what_belongs_to_no_snapshot_is_not_touched() {
+    let mut place = with_repository();
+    let tree = place.path("tree");
+    place.set("EXUVIA_STATE_DIR", tree.to_str().unwrap());
+    put(&tree, "a/one", b"1");
+    put(&tree, "a/skipped.log", b"never stored");
+    place.run(&["backup", "--exclude", "*.log"]).exits(0);
+    put(&tree, "b/two", b"2");
+    put(&tree, "b/deep/skipped.log", b"in a directory that has to go");
+    fs::remove_file(tree.join("a/one")).unwrap();
+    let run = place.run(&["rollback", "--yes"]).exits(0);
+    assert!(run.stderr.contains("b/deep"), "{}", run.stderr);
+    assert_eq!(fs::read(tree.join("a/one")).unwrap(), b"1");
+    assert_eq!(fs::read(tree.join("a/skipped.log")).unwrap(), b"never stored");
+    assert_eq!(names(&tree.join("b")), ["deep"]);
+    assert_eq!(fs::read(tree.join("b/deep/skipped.log")).unwrap(), b"in a directory that has to go");
+    put(&tree, "more", b"3");
+    rollback(&place, &["--keep-extra"]).exits(0);
+    assert!(tree.join("more").exists());
+}
+
+#[test]
+fn a_database_in_use_changes_in_one_transaction() {
+    let (place, before) = world();
+    let tree = place.path("tree");
+    let path = tree.join("state/main.sqlite");
+    let count = |db: &Connection| -> (i64, i64) {
+        db.query_row("select count(*), coalesce(sum(id), 0) from t", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap()
+    };
+    let writer = Connection::open(&path).unwrap();
+    writer.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+    let old = count(&writer);
+    insert(&writer, 500);
+    let new = count(&writer);
+    // Another process reads all the time, and says what it saw.
+    let script = "import sqlite3, sys\n\
+        db = sqlite3.connect(sys.argv[1])\n\
+        seen = set()\n\
+        while True:\n\
+        \x20   row = db.execute('select count(*), coalesce(sum(id), 0) from t').fetchone()\n\
+        \x20   if row not in seen:\n\
+        \x20       seen.add(row)\n\
+        \x20       print(*row, flush=True)\n";
+    let mut reader =
+        Command::new("python3").args(["-c", script]).arg(&path).stdout(Stdio::piped()).spawn().unwrap();
+    let seen = std::sync::Mutex::new(Vec::new());
+    let stdout = reader.stdout.take().unwrap();
+    std::thread::scope(|scope| {
+        let seen = &seen;
+        scope.spawn(move || {
+            for line in std::io::BufRead::lines(std::io::BufReader::new(stdout)).map_while(Result::ok) {
+                let mut words = line.split(' ').map(|word| word.parse::<i64>().unwrap());
+                seen.lock().unwrap().push((words.next().unwrap(), words.next().unwrap()));
+            }
+        });
+        let has = |row| seen.lock().unwrap().contains(&row);
+        until("the reader to begin", || has(new));
+        let summary = rollback(&place, &[]).exits(0).summary();
+        assert_eq!(summary["live_databases"][0]["path"], "state/main.sqlite", "{summary}");
+        until("the reader to see the old rows", || has(old));
+        reader.kill().unwrap();
+    });
+    reader.wait().unwrap();
+    assert_eq!(*seen.lock().unwrap(), [new, old], "nothing in between");
+    assert_eq!(count(&writer), old, "a connection that was open sees what was put back");
+    insert(&writer, 1);
+    let other = Connection::open(&path).unwrap();
+    assert_eq!(count(&other).0, old.0 + 1, "the next write landed in it");
+    other.execute("delete from t where id >= ?1", [old.0]).unwrap();
+    drop((writer, other));
+    let shape = |from: &Picture| from[Path::new("state/main.sqlite")].content().clone();
+    assert_eq!(shape(&picture(&tree)), shape(&before));
+}
+
+#[test]
+fn a_database_that_would_have_to_go_is_not_taken_from_its_user() {
+    let (place, _) = world();
+    let tree = place.path("tree");
+    let path = tree.join("young.sqlite");
+    drop(database(&path, 5, 4096));
+    let mut holder = Command::new("python3")
+        .args(["-c", "import sqlite3,sys\ndb=sqlite3.connect(sys.argv[1])\ndb.execute('select * from t').fetchone()\nprint(1,flush=True)\nsys.stdin.read()"])
+        .arg(&path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = [0];
+    std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut line).unwrap();
+    let refused = rollback(&place, &[]).exits(11);
+    let message = refused.error()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("young.sqlite") && message.contains(&holder.id().to_string()), "{message}");
+    assert!(path.exists());
+    rollback(&place, &["--keep-extra"]).exits(0);
+    assert!(path.exists());
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    rollback(&place, &[]).exits(0);
+    assert!(!path.exists() && !tree.join("young.sqlite-wal").exists());
+}
+
+#[test]
+fn a_running_gateway_is_asked_about() {
+    let mut place = with_repository();
+    let tree = place.path(".openclaw");
+    place.set("EXUVIA_STATE_DIR", tree.to_str().unwrap());
+    put(&tree, "openclaw.json", b"{}");
+    place.run(&["backup"]).exits(0);
+    put(&tree, "openclaw.json", b"{\"broken\": true}");
+    let lock = format!("{{\"pid\":{},\"startTime\":1}}   ", std::process::id());
+    let uid = rustix::process::geteuid().as_raw();
+    put(&tree, &format!("tmp/openclaw-{uid}/gateway.state.lock"), lock.as_bytes());
+    let refused = rollback(&place, &[]).exits(11);
+    assert!(refused.error()["hint"].as_str().unwrap().contains("--live"));
+    place.run(&["rollback", "--dry-run"]).exits(0);
+    let run = place.run(&["rollback", "--yes", "--live"]).exits(0);
+    assert!(run.text().contains("restart OpenClaw"), "{}", run.text());
+    assert_eq!(fs::read(tree.join("openclaw.json")).unwrap(), b"{}");
+}
+
+/// Starts a rollback and kills it after so many looks at the journal; tells how often was looked when the
+/// rollback was faster.
+fn killed(place: &Place, args: &[&str], looks: u64) -> Option<u64> {
+    let journal = place.path("tree/.exuvia-rollback/journal.json");
+    let mut child = place.start(args);
+    let mut seen = 0;
+    while child.try_wait().unwrap().is_none() {
+        seen += u64::from(journal.exists());
+        if seen > looks {
+            child.kill().unwrap();
+            let run = ended(child);
+            return (run.code == Some(0)).then_some(seen);
+        }
+        std::thread::yield_now();
+    }
+    ended(child).exits(0);
+    Some(seen)
+}
+
+#[test]
+fn a_killed_rollback_is_finished_or_taken_back() {
+    let (place, before) = world();
+    let tree = place.path("tree");
+    let after = mutate(&place);
+    let roll = ["rollback", "--yes"];
+    let mut typical = killed(&place, &roll, u64::MAX).unwrap();
+    place.run(&["undo", "--yes"]).exits(0);
+    let (mut numbers, mut kills, mut mixtures) = (Numbers::new(5), 0, 0);
+    for round in 0..300 {
+        if kills == 30 {
+            break;
+        }
+        if let Some(looks) = killed(&place, &roll, numbers.below(typical)) {
+            typical = looks.max(2);
+            place.run(&["undo", "--yes"]).exits(0);
+            same(&picture(&tree), &after, "undone");
+            continue;
+        }
+        kills += 1;
+        let unfinished = tree.join(".exuvia-rollback/journal.json").exists();
+        if !unfinished {
+            // It was over, or had not begun: either is an exact state.
+            let now = picture(&tree);
+            let whole = now == after || now == before;
+            assert!(whole, "round {round}: a mixture that nobody tells of");
+            if now == before {
+                place.run(&["undo", "--yes"]).exits(0);
+            }
+            continue;
+        }
+        let told = place.run(&["snapshots"]).exits(0);
+        assert!(told.stderr.contains("--continue"), "{}", told.stderr);
+        place.run(&["rollback", "--yes", "latest"]).exits(11);
+        place.run(&["undo", "--yes"]).exits(11);
+        mixtures += u64::from(picture_without_ours(&tree) != after);
+        if numbers.below(2) == 0 {
+            // Killed once more on the way, now and then.
+            if numbers.below(3) == 0 {
+                killed(&place, &["rollback", "--yes", "--continue"], numbers.below(typical));
+            }
+            if tree.join(".exuvia-rollback").exists() {
+                place.run(&["rollback", "--yes", "--continue"]).exits(0);
+            }
+            same(&picture(&tree), &before, &format!("round {round}: finished"));
+            place.run(&["undo", "--yes"]).exits(0);
+        } else {
+            place.run(&["rollback", "--yes", "--abort"]).exits(0);
+        }
+        same(&picture(&tree), &after, &format!("round {round}: taken back"));
+        is_clean(&tree);
+    }
+    assert_eq!(kills, 30);
+    assert!(mixtures > 3, "only {mixtures} of them left a mixture");
+    place.is_sound();
+}
+
+/// The tree as the application sees it.
+fn picture_without_ours(tree: &Path) -> Picture {
+    let mut picture = picture(tree);
+    picture.retain(|path, _| !path.starts_with(".exuvia-rollback"));
+    picture
+}
+
+#[test]
+fn a_backup_of_a_mixture_says_so() {
+    let (place, _) = world();
+    mutate(&place);
+    let tree = place.path("tree");
+    while killed(&place, &["rollback", "--yes"], 1).is_some() {
+        place.run(&["undo", "--yes"]).exits(0);
+    }
+    if tree.join(".exuvia-rollback/journal.json").exists() {
+        let run = place.run(&["--json", "backup"]).exits(0);
+        assert!(run.stderr.contains("--abort"), "{}", run.stderr);
+        let rows = place.run(&["--json", "snapshots"]).exits(0).summary();
+        let last = rows.as_array().unwrap().last().unwrap().clone();
+        assert_eq!(last["tags"], serde_json::json!(["interrupted-rollback"]));
+        let listed = place.run(&["ls", last["id"].as_str().unwrap()]).exits(0);
+        assert!(!listed.text().contains(".exuvia-rollback"));
+    }
+}
+
+#[test]
+fn nothing_is_changed_where_the_repository_is_damaged() {
+    let (place, _) = world();
+    let after = mutate(&place);
+    // A pack that the state dir cannot stand in for.
+    for (path, size) in files(&place.path("repo/packs")) {
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = usize::try_from(size).unwrap() / 2;
+        bytes[100..middle.max(200)].fill(0);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, bytes).unwrap();
+    }
+    let run = rollback(&place, &[]);
+    assert!(matches!(run.code, Some(1 | 13)), "{:?} {}", run.code, run.stderr);
+    same(&picture(&place.path("tree")), &after, "as it was");
+    is_clean(&place.path("tree"));
+}
+
+#[test]
+fn writers_go_on_meanwhile() {
+    let (place, before) = world();
+    let tree = place.path("tree");
+    mutate(&place);
+    let stop = Arc::new(AtomicBool::new(false));
+    let path = tree.join("state/main.sqlite");
+    let writer = {
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            let db = Connection::open(path).unwrap();
+            db.busy_timeout(std::time::Duration::from_secs(30)).unwrap();
+            let mut n = 0;
+            while !stop.load(Ordering::Relaxed) {
+                db.execute("insert into t (body) values (zeroblob(10))", []).unwrap();
+                n += 1;
+            }
+            n
+        })
+    };
+    let summary = rollback(&place, &[]).exits(0).summary();
+    stop.store(true, Ordering::Relaxed);
+    assert!(writer.join().unwrap() > 0);
+    assert_eq!(summary["errors"], Value::Array(vec![]), "{summary}");
+    let db = Connection::open(tree.join("state/main.sqlite")).unwrap();
+    let verdict: String = db.query_row("pragma integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(verdict, "ok");
+    db.execute("delete from t where length(body) = 10", []).unwrap();
+    drop(db);
+    let (mut now, mut wanted) = (picture(&tree), before);
+    for picture in [&mut now, &mut wanted] {
+        // Its times, and those of its directory, are the writer's.
+        picture.remove(Path::new("state"));
+        picture.get_mut(Path::new("state/main.sqlite")).unwrap().forget_times();
+    }
+    same(&now, &wanted, "but for what was written since");
+}
