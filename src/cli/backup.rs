@@ -406,6 +406,7 @@ mod tests {
                 path: RepoPath::new(b"a\xff".to_vec()).unwrap(),
                 message: "no".to_owned(),
             }],
+            tables: Vec::new(),
             requests: RequestCounts { put: 3, ..RequestCounts::default() },
         }
     }

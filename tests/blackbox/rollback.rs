@@ -112,9 +112,12 @@ fn back_and_forth() {
     let again = place.run(&["--json", "rollback", "--yes"]).exits(0).summary();
     assert_eq!((&again["done"], &again["changes"]), (&Value::Bool(false), &Value::from(0)), "{again}");
     place.is_sound();
-    // The next backup takes what is there, whatever the cache knew before.
-    let id = place.run(&["--json", "backup"]).exits(0).summary()["snapshot"].as_str().unwrap().to_owned();
-    same(&place.restored(&id), &before, "the next snapshot");
+    // The next backup knows what is there, and reads nothing.
+    let next = place.run(&["--json", "backup"]).exits(0).summary();
+    assert_eq!((&next["bytes_read"], &next["files_changed"]), (&Value::from(0), &Value::from(0)), "{next}");
+    same(&place.restored(next["snapshot"].as_str().unwrap()), &before, "the next snapshot");
+    place.run(&["--json", "rollback", "--yes", safety[0]["id"].as_str().unwrap()]).exits(0);
+    same(&picture(&tree), &after, "to a safety snapshot by its id");
 }
 
 #[test]

@@ -139,7 +139,11 @@ impl Attempt<'_> {
         let (source, request) = (self.source, self.request);
         let Listings { gc, condemned, index: remembered } = known;
         let index = SharedIndex::without(self.repository, condemned, remembered.clone());
-        let baseline = self.repository.cache().baseline(&source.key).filter(|b| self.catalog.contains(&b.id));
+        let baseline = self.repository.cache().baseline(&source.key);
+        let baseline = match baseline {
+            Some(baseline) if self.is_there(&baseline)? => Some(baseline),
+            _ => None,
+        };
         let parent = match &baseline {
             Some(baseline) => Some((baseline.id, baseline.snapshot.clone())),
             None => self.find_parent()?.map(|(entry, snapshot)| (entry.id, snapshot)),
@@ -180,6 +184,14 @@ impl Attempt<'_> {
             sequencer.baseline = None;
         }
         self.publish(sequencer, Relied { index: &index, gc, remembered }, parent, manifest, unchanged)
+    }
+
+    /// What an undo went back to is a safety snapshot.
+    fn is_there(&self, baseline: &Baseline) -> Result<bool, Error> {
+        Ok(match baseline.snapshot.kind {
+            SnapshotKind::Regular => self.catalog.contains(&baseline.id),
+            kind => Catalog::load(self.repository, kind)?.contains(&baseline.id),
+        })
     }
 
     fn cached(&self, id: &ObjectId) -> bool {

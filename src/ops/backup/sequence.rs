@@ -15,7 +15,7 @@ use crate::model::{
     BlobId, BlobKind, Capture, Content, DatabaseRecord, Entry, EntryKind, FileError, Integrity, ManifestRef,
     RepoPath, Slices, Stats,
 };
-use crate::ops::cache_keys;
+use crate::ops::{cache_keys, rollback};
 use crate::repo::{BaselineWriter, IdSet, ManifestWriter, PageTable, RepoError, SegmentSink, store_slices};
 
 /// Stores meta blobs, and keeps the copy for the cache.
@@ -184,6 +184,8 @@ impl<'a> Sequencer<'a> {
         *self.skipped.entry(reason).or_default() += 1;
         let message = match reason {
             SkipReason::Excluded => return,
+            // Every command tells of it anyway.
+            SkipReason::OwnRepository if path.as_bytes() == rollback::FOLDER.as_bytes() => return,
             SkipReason::Vanished => "vanished before it could be read",
             SkipReason::Socket => "is a socket, which has no content: left out",
             SkipReason::Cache => "is marked as a cache: its content is left out",

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 pub(in crate::ops) use self::finish::apply as apply_metadata;
 use self::plan::{Plan, Planner};
+pub(in crate::ops) use self::seed::Seed;
 pub use self::stage::{Nearby, Staged, stage};
 pub(in crate::ops) use self::write::Dirs;
 use crate::clock::Clock;

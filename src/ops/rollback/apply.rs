@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::database::{self, Marks};
 use super::journal::{self, Journal};
 use super::plan::{Plan, Step};
-use super::stage::remove_all;
+use super::stage::{NEW, OLD, remove_all};
 use super::{Error, Request};
 use crate::fs::{self, Dir, FileKind, Stat};
 use crate::gather::sqlite;
@@ -37,7 +37,8 @@ pub(super) struct Applied {
     pub(super) files: u64,
     pub(super) bytes: u64,
     pub(super) local: u64,
-    pub(super) live: Vec<RepoPath>,
+    /// Databases written in place, and the names of their images among what was made ready.
+    pub(super) live: Vec<(RepoPath, Vec<u8>)>,
     pub(super) kept: Vec<(RepoPath, RepoPath)>,
     pub(super) since: Vec<RepoPath>,
     pub(super) errors: Vec<FileError>,
@@ -173,10 +174,10 @@ impl Work<'_> {
         let is_file = there.is_some_and(|stat| stat.kind == FileKind::File);
         if step.is_database() && is_file {
             if let Some(holder) = database::holder(&path)? {
-                let ready = self.ready_path(ready)?;
-                sqlite::overwrite(&ready, &path)
+                let image = ready;
+                sqlite::overwrite(&self.ready_path(image)?, &path)
                     .map_err(|e| io::Error::other(format!("{e}; it is open in {holder}")))?;
-                applied.live.push(step.path.clone());
+                applied.live.push((step.path.clone(), image.to_vec()));
                 applied.files += 1;
                 return Ok(());
             }
@@ -198,7 +199,7 @@ impl Work<'_> {
 
     fn ready_path(&self, ready: &[u8]) -> io::Result<std::path::PathBuf> {
         let name = std::str::from_utf8(ready).map_err(io::Error::other)?;
-        Ok(journal::folder(&self.request.root).join(super::stage::NEW).join(name))
+        Ok(journal::folder(&self.request.root).join(NEW).join(name))
     }
 
     /// Moves a database that nobody has open, with what belongs to it, out of the way: for good where the
@@ -374,7 +375,7 @@ impl Work<'_> {
     /// Looks at what a comparison made afterwards still finds.
     pub(super) fn judge(&self, again: &Plan, applied: &mut Applied) {
         for step in &again.steps {
-            let known = applied.live.contains(&step.path)
+            let known = applied.live.iter().any(|(path, _)| *path == step.path)
                 || step.path.is_root()
                 || applied.stay.contains(&step.path)
                 || step.path.as_bytes().starts_with(b"exuvia-kept-")
@@ -396,11 +397,30 @@ impl Work<'_> {
         }
     }
 
+    /// Tells the cache what is in place, so that the next backup need not read it all again.
+    pub(super) fn seed(&self, applied: &Applied) -> io::Result<()> {
+        let folder = self.root.open_dir(journal::FOLDER.as_bytes()).and_then(|f| f.open_dir(NEW.as_bytes()));
+        let image = |path: &RepoPath| {
+            let (_, name) = applied.live.iter().find(|(live, _)| live == path)?;
+            folder.as_ref().ok()?.open_regular(name).ok().map(|(file, _)| file)
+        };
+        let seed = restore::Seed {
+            repository: self.blobs.repository(),
+            target: &self.request.root,
+            root: self.root,
+            id: &self.request.target,
+            snapshot: &self.request.snapshot,
+            images: &image,
+        };
+        let mut reader = ManifestReader::new(self.blobs, self.request.snapshot.manifest);
+        seed.write(std::iter::from_fn(|| reader.next_entry().map_err(io::Error::other).transpose()))
+    }
+
     /// Removes the folder of the rollback: it is over.
     fn clear(&self) -> io::Result<()> {
         let name = journal::FOLDER.as_bytes();
         let folder = self.root.open_dir(name)?;
-        for below in [super::stage::NEW, super::stage::OLD] {
+        for below in [NEW, OLD] {
             remove_all(&folder, below.as_bytes())?;
         }
         // The note last: until then whoever comes knows whose folder this is.

@@ -20,7 +20,7 @@ mod local;
 mod plan;
 mod stage;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,7 +35,8 @@ use super::content;
 use crate::clock::Clock;
 use crate::fs::Dir;
 use crate::model::{
-    Capture, Classify, Entry, ErrorClass, FileError, ObjectId, Reason, RepoPath, Snapshot, SnapshotKind,
+    Capture, Classify, Content, Entry, ErrorClass, FileError, ObjectId, Reason, RepoPath, Snapshot,
+    SnapshotKind,
 };
 use crate::remote::{Counting, RequestCounts};
 use crate::repo::{BlobReader, Catalog, PackerOptions, RepoError, Repository, SharedIndex};
@@ -308,35 +309,25 @@ struct Live<'a> {
 }
 
 impl Live<'_> {
-    fn first_page(&self, path: &RepoPath, page_size: u32) -> io::Result<Vec<u8>> {
-        use std::io::Read;
-        let parent = self.root.open_path(&path.parent().unwrap_or_default())?;
-        if database::has_log(&parent, path.name()) {
-            return Err(io::Error::other("part of it is in its log"));
-        }
-        let mut page = Vec::new();
-        parent.open_regular(path.name())?.0.take(page_size.into()).read_to_end(&mut page)?;
-        Ok(page)
+    /// Whether the file in place has the bytes wanted. Of a database with a log that is not asked.
+    fn has(&self, want: &Entry, content: &Content) -> Result<bool, RepoError> {
+        let slices = crate::repo::load_slices(content, self.blobs)?;
+        let has = || {
+            let parent = self.root.open_path(&want.path.parent().unwrap_or_default())?;
+            if content.capture != Capture::Plain && database::has_log(&parent, want.path.name()) {
+                return Ok(false);
+            }
+            let (file, _) = parent.open_regular(want.path.name())?;
+            content::has_content(file, content.hash.as_ref(), &slices, self.blobs)
+        };
+        // What cannot be read is written anew.
+        Ok(has().unwrap_or(false))
     }
 }
 
 impl Settle for Live<'_> {
-    /// What cannot be read, or not be told, counts as different: it is written anew.
-    fn same_content(&self, want: &Entry, have: &Entry) -> Result<bool, RepoError> {
-        let (Some(content), Some(now)) = (want.content(), have.content()) else { return Ok(false) };
-        if let (Capture::Sqlite { page_size }, Capture::Sqlite { .. }) = (content.capture, now.capture) {
-            let mut wanted = Vec::new();
-            let read = content::write_range(content, self.blobs, 0, page_size.into(), &mut wanted);
-            let found = self.first_page(&want.path, page_size);
-            return Ok(read.is_ok() && found.is_ok_and(|found| content::same_first_page(&wanted, &found)));
-        }
-        let slices = crate::repo::load_slices(content, self.blobs)?;
-        let opened = self.root.open_path(&want.path.parent().unwrap_or_default());
-        let same = opened.and_then(|parent| {
-            let (file, _) = parent.open_regular(want.path.name())?;
-            content::has_content(file, content.hash.as_ref(), &slices, self.blobs)
-        });
-        Ok(same.unwrap_or(false))
+    fn same_content(&self, want: &Entry, _: &Entry) -> Result<bool, RepoError> {
+        want.content().map_or(Ok(false), |content| self.has(want, content))
     }
 }
 
@@ -405,12 +396,10 @@ pub fn run(
         return Err(Error::Unfinished { target });
     }
     database::refuse(&request.root, planned)?;
-    let marks: HashMap<RepoPath, database::Marks> = planned
-        .steps
-        .iter()
-        .filter(|step| step.is_database())
-        .filter_map(|step| Some((step.path.clone(), database::Marks::read(&root, &step.path).ok()?)))
-        .collect();
+    let of_plan = planned.steps.iter().filter(|step| step.is_database()).map(|step| &step.path);
+    let databases = request.snapshot.databases.iter().map(|database| &database.path).chain(of_plan);
+    let marks: HashMap<RepoPath, database::Marks> =
+        databases.filter_map(|path| Some((path.clone(), database::Marks::read(&root, path).ok()?))).collect();
     let take = backup::Request { tags: request.tags(), ..request.backup()? };
     let taken = backup::run(repository, catalog, counting, &take, monitor, clock)?;
     let Some(safety) = taken.id else { return Err(Error::Interrupted) };
@@ -421,6 +410,13 @@ pub fn run(
     let (want, have) = (request.snapshot.manifest, taken.snapshot.manifest);
     compare::snapshots(&blobs, want, have, &mut |pair| collector.pair(pair))?;
     let mut plan = collector.plan;
+    // Two images of one content may consist of other blobs; that the files are the same was seen before.
+    let changes: HashSet<&RepoPath> = planned.steps.iter().map(|step| &step.path).collect();
+    plan.steps.retain(|step| {
+        let seen = step.change != Change::Content || !step.is_database() || changes.contains(&step.path);
+        let now = || database::Marks::read(&root, &step.path).ok();
+        seen || marks.get(&step.path).is_none_or(|before| Some(*before) != now())
+    });
     // What both have in common was passed over.
     (plan.unchanged, plan.extra) = (planned.unchanged, planned.extra);
     unread(&plan, &taken.errors)?;
@@ -452,6 +448,10 @@ pub fn run(
         work.judge(&again, &mut applied);
     }
     if applied.errors.is_empty() {
+        let all = request.scope.is_empty() && plan.extra == 0 && applied.kept.is_empty();
+        if all && let Err(error) = work.seed(&applied) {
+            monitor.note(None, &format!("the cache could not be prepared for the next backup: {error}"));
+        }
         work.finish(&plan).map_err(request.failed())?;
     }
     let spent = clock.monotonic().saturating_sub(started);
@@ -461,7 +461,7 @@ pub fn run(
         files_written: applied.files,
         bytes_written: applied.bytes,
         bytes_local: applied.local,
-        live_databases: applied.live,
+        live_databases: applied.live.into_iter().map(|(path, _)| path).collect(),
         kept: applied.kept,
         written_since: applied.since,
         errors: applied.errors,

@@ -17,6 +17,9 @@ pub(super) const NEW: &str = "new";
 /// The folder into which what is replaced goes until the end.
 pub(super) const OLD: &str = "old";
 
+/// For each step the name of what was made ready, if it needs something.
+pub(super) type Names = Vec<Option<Vec<u8>>>;
+
 /// True where something is made ready: a file with content, a link, a fifo, a device.
 pub(super) fn is_staged(step: &Step) -> bool {
     match &step.want {
@@ -38,13 +41,13 @@ impl Work<'_> {
         Ok((open(NEW)?, open(OLD)?))
     }
 
-    /// Fetches what the plan's steps need; the n-th step's file gets the n-th of the names returned.
+    /// Fetches what the plan's steps need; what the n-th step needs gets the n-th of the names returned.
     pub(super) fn stage(
         &self,
         plan: &Plan,
         tables: &dyn Fn(&RepoPath) -> Option<PageTable>,
         into: &Arc<Dir>,
-    ) -> Result<(Staged, Vec<Option<Vec<u8>>>), Error> {
+    ) -> Result<(Staged, Names), Error> {
         let needed = plan.bytes();
         let free = into.free_space().map_err(self.request.failed())?;
         if needed > free {
