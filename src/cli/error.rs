@@ -161,6 +161,9 @@ fn rollback(error: CliError, why: &RollbackError) -> CliError {
         }
         RollbackError::Fetch { .. } | RollbackError::Full { .. } => error.hint("nothing was changed"),
         RollbackError::Selection { .. } => error.hint("a newer release of exuvia knows it"),
+        RollbackError::Root { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            error.hint("where there is no state dir yet, `exuvia restore --to DIR` makes it")
+        }
         RollbackError::Journal { .. } => error.hint(
             "if no rollback was interrupted, remove that folder; else put the note back, or roll back to the newest safety snapshot after removing it",
         ),

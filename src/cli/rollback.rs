@@ -184,11 +184,12 @@ fn heading(ctx: &Context, info: &SnapshotInfo) -> String {
     let s = &info.snapshot;
     let incomplete = if s.complete { "" } else { ", incomplete" };
     format!(
-        "snapshot {} of {}, {} on {}{incomplete}: {}, {}",
+        "snapshot {} of {}, {} on {}{incomplete}, {}: {}, {}",
         ctx.output.paint(Style::Bold, &info.id.short()),
         units::local(s.time),
         s.reason.name(),
         text::printable(s.host.as_bytes()),
+        text::printable(&s.root),
         units::count(s.stats.files, "file"),
         units::size(s.stats.bytes)
     )

@@ -34,4 +34,4 @@ pub use seen::Seen;
 pub use shared_index::{LoadedIndex, SharedIndex};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

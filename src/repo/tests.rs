@@ -15,7 +15,7 @@ use crate::model::{
 };
 use crate::remote::{Memory, Remote};
 
-pub(super) fn passphrase() -> Passphrase {
+pub(crate) fn passphrase() -> Passphrase {
     Passphrase::new(b"secret".to_vec())
 }
 
@@ -24,11 +24,11 @@ fn init(remote: &Arc<dyn Remote>, cache: &std::path::Path) -> Result<RepositoryI
     Repository::init(remote, &passphrase(), caches, ScryptParams::GENERATED, Timestamp::default(), "test")
 }
 
-pub(super) fn repository(remote: &Arc<Memory>, cache: &std::path::Path) -> Repository {
+pub(crate) fn repository(remote: &Arc<Memory>, cache: &std::path::Path) -> Repository {
     repository_at(&(Arc::clone(remote) as Arc<dyn Remote>), cache)
 }
 
-pub(super) fn repository_at(remote: &Arc<dyn Remote>, cache: &std::path::Path) -> Repository {
+pub(crate) fn repository_at(remote: &Arc<dyn Remote>, cache: &std::path::Path) -> Repository {
     let made = init(remote, cache);
     assert!(made.is_ok() || matches!(made, Err(RepoError::Exists { .. })));
     Repository::open(Arc::clone(remote), &passphrase(), CachePlace { dir: cache, keeps_key: true }).unwrap()

@@ -8,12 +8,15 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use exuvia::app::{self, Location, Passphrase, RollbackRequest, RollbackTo, RolledBack, Session};
+use exuvia::clock::SystemClock;
+use exuvia::report::{Monitor, Phase};
 use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::support::{
-    Numbers, Picture, Place, Run, database, ended, files, insert, names, noise, picture, prose, put, same,
-    until, with_repository,
+    Numbers, PASSPHRASE, Picture, Place, Run, database, ended, files, insert, names, noise, picture, prose,
+    put, same, until, with_repository,
 };
 
 /// A place whose state dir `tree` has something of everything, and its picture.
@@ -456,4 +459,96 @@ fn writers_go_on_meanwhile() {
         picture.get_mut(Path::new("state/main.sqlite")).unwrap().forget_times();
     }
     same(&now, &wanted, "but for what was written since");
+}
+
+/// Does something at the moment at which the safety snapshot is taken and nothing has changed yet.
+struct Meddler(Box<dyn Fn() + Send + Sync>);
+
+impl Monitor for Meddler {
+    fn phase(&self, phase: Phase, _: Option<u64>) {
+        if phase == Phase::Restore {
+            (self.0)();
+        }
+    }
+}
+
+/// A rollback to the newest snapshot, through the library.
+fn meddled(place: &Place, meddle: impl Fn() + Send + Sync + 'static) -> RolledBack {
+    let session = Session {
+        repository: Location::Local(place.path("repo")),
+        passphrase: Passphrase::new(PASSPHRASE.as_bytes().to_vec()),
+        cache_dir: place.path("home/.cache/exuvia"),
+        key_cache: true,
+        monitor: Arc::new(Meddler(Box::new(meddle))),
+        clock: Arc::new(SystemClock::new()),
+        threads: 2,
+    };
+    let request = RollbackRequest {
+        state_dir: place.path("tree"),
+        to: RollbackTo::Snapshot("latest".into()),
+        paths: Vec::new(),
+        keep_extra: false,
+        dry_run: false,
+        live: false,
+        owner: false,
+        devices: false,
+    };
+    app::rollback(&session, &request, &mut |_, _| Ok(true)).unwrap().done.unwrap()
+}
+
+#[test]
+fn what_changes_after_the_safety_snapshot_is_kept() {
+    let (place, before) = world();
+    let tree = place.path("tree");
+    mutate(&place);
+    let dir = tree.clone();
+    let done = meddled(&place, move || {
+        put(&dir, "notes/1/1.md", b"edited again");
+        put(&dir, "notes/3/3.md", b"in the way of what comes back");
+        put(&dir, "extra/deep/er/file", b"had to go");
+        for name in ["new.sqlite", "state/main.sqlite"] {
+            let db = Connection::open(dir.join(name)).unwrap();
+            for _ in 0..7 {
+                db.execute("insert into t (body) values ('late')", []).unwrap();
+            }
+        }
+    });
+    assert_eq!(done.errors, []);
+    let kept = names(&tree).into_iter().find(|name| name.starts_with("exuvia-kept-")).unwrap();
+    let kept = tree.join(kept);
+    for (name, content) in [
+        ("notes/1/1.md", &b"edited again"[..]),
+        ("notes/3/3.md", b"in the way of what comes back"),
+        ("extra/deep/er/file", b"had to go"),
+    ] {
+        assert_eq!(fs::read(kept.join(name)).unwrap(), content, "{name}");
+        assert!(done.kept.iter().any(|(path, _)| path.to_os_path() == Path::new(name)), "{name}");
+    }
+    let rows = |path: &Path| -> i64 {
+        Connection::open(path).unwrap().query_row("select count(*) from t", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!((rows(&kept.join("new.sqlite")), rows(&kept.join("state/main.sqlite"))), (17, 847));
+    fs::remove_dir_all(kept).unwrap();
+    let mut now = picture(&tree);
+    now.get_mut(Path::new("")).unwrap().forget_times();
+    let mut wanted = before;
+    wanted.get_mut(Path::new("")).unwrap().forget_times();
+    same(&now, &wanted, "as in the snapshot all the same");
+}
+
+#[test]
+fn what_cannot_be_done_is_told_until_it_is() {
+    let (place, before) = world();
+    let tree = place.path("tree");
+    let after = mutate(&place);
+    let dir = tree.clone();
+    let done = meddled(&place, move || put(&dir, "notes/3/3.md/in/the", b"way"));
+    assert_eq!(done.errors.len(), 1, "{:?}", done.errors);
+    assert_eq!(done.errors[0].path.to_os_path(), Path::new("notes/3/3.md"));
+    assert!(place.run(&["snapshots"]).exits(0).stderr.contains("--continue"));
+    // It is in the way of both ends; what it holds is in no snapshot but the one taken now.
+    place.run(&["rollback", "--yes", "--continue"]).exits(0);
+    same(&picture(&tree), &before, "finished");
+    place.run(&["undo", "--yes"]).exits(0);
+    same(&picture(&tree), &after, "undone to what was there before it all");
 }

@@ -357,7 +357,17 @@ pub fn plan(
 
 fn collector<'a>(request: &'a Request, blobs: &'a BlobReader<'a>, settle: &'a dyn Settle) -> Collector<'a> {
     let Request { scope, keep_extra, owner, .. } = request;
-    Collector { blobs, settle, scope, keep_extra: *keep_extra, owner: *owner, plan: Plan::default() }
+    let snapshot = &request.snapshot;
+    Collector {
+        blobs,
+        settle,
+        scope,
+        keep_extra: *keep_extra,
+        owner: *owner,
+        unknown: &snapshot.errors,
+        unknown_more: snapshot.error_count > snapshot.errors.len() as u64,
+        plan: Plan::default(),
+    }
 }
 
 /// Refuses to overwrite what could not be read.
@@ -468,4 +478,20 @@ pub fn run(
         requests: counting.counts(),
         duration_ms: u64::try_from(spent.as_millis()).unwrap_or(u64::MAX),
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_survives_in_a_tag() {
+        for bytes in [&b"a b/c"[..], b"\xff\x00\n\t\r'\"\\x", "\u{e9}".as_bytes()] {
+            assert_eq!(unescape(&bytes.escape_ascii().to_string()).unwrap(), bytes);
+        }
+        for wrong in ["\\", "\\q", "\\x1", "\\xgg"] {
+            assert_eq!(unescape(wrong), None, "{wrong}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What there is to do: what is there compared with what shall be.
 
-use crate::model::{Capture, Entry, RepoPath};
+use crate::model::{Capture, Entry, FileError, RepoPath};
 use crate::ops::compare::{self, Attention, Change, Pair, Settle};
 use crate::repo::{BlobReader, RepoError};
 
@@ -82,6 +82,10 @@ pub(super) struct Collector<'a> {
     pub(super) scope: &'a [RepoPath],
     pub(super) keep_extra: bool,
     pub(super) owner: bool,
+    /// Paths that the snapshot could not read: what is there may be what it lacks.
+    pub(super) unknown: &'a [FileError],
+    /// There were more of them than its record names.
+    pub(super) unknown_more: bool,
     pub(super) plan: Plan,
 }
 
@@ -94,6 +98,12 @@ impl Collector<'_> {
         pair.new.is_none() && self.scope.iter().any(|scope| scope.starts_with(pair.path()))
     }
 
+    /// True for what the snapshot might have, had it been able to read it, and the directories above.
+    fn is_unknown(&self, path: &RepoPath) -> bool {
+        self.unknown_more
+            || self.unknown.iter().any(|error| path.starts_with(&error.path) || error.path.starts_with(path))
+    }
+
     pub(super) fn pair(&mut self, pair: Pair) -> Result<(), RepoError> {
         if !self.concerns(&pair) {
             return Ok(());
@@ -103,7 +113,7 @@ impl Collector<'_> {
             self.plan.unchanged += 1;
             return Ok(());
         };
-        if change == Change::Added && self.keep_extra {
+        if change == Change::Added && (self.keep_extra || self.is_unknown(pair.path())) {
             self.plan.extra += 1;
             return Ok(());
         }
@@ -114,5 +124,68 @@ impl Collector<'_> {
             .filter(|first| self.scope.is_empty() || self.scope.iter().any(|scope| first.starts_with(scope)));
         self.plan.steps.push(Step { path, change, have, want, link });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{EntryKind, Metadata};
+    use crate::remote::Memory;
+    use crate::repo::Index;
+    use crate::repo::tests::repository;
+
+    fn entry(path: &str, mode: u32) -> Entry {
+        let path = RepoPath::new(path.as_bytes().to_vec()).unwrap();
+        let meta = Metadata { mode, ..Metadata::default() };
+        Entry { path, kind: EntryKind::Fifo, meta, link_group: 0, unsettled: false }
+    }
+
+    /// The changes that a plan has for these pairs of (path, in the snapshot, there).
+    fn changes(scope: &[&str], unknown: &[&str], more: bool, pairs: &[(&str, bool, bool)]) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let repository = repository(&Arc::new(Memory::default()), dir.path());
+        let index = Index::default();
+        let blobs = BlobReader::new(&repository, &index);
+        let path = |text: &&str| RepoPath::new(text.as_bytes().to_vec()).unwrap();
+        let scope: Vec<RepoPath> = scope.iter().map(path).collect();
+        let error = |text: &&str| FileError { path: path(text), message: String::new() };
+        let unknown: Vec<FileError> = unknown.iter().map(error).collect();
+        let mut collector = Collector {
+            blobs: &blobs,
+            settle: &blobs,
+            scope: &scope,
+            keep_extra: false,
+            owner: false,
+            unknown: &unknown,
+            unknown_more: more,
+            plan: Plan::default(),
+        };
+        for (path, want, have) in pairs {
+            let (old, new) = (want.then(|| entry(path, 1)), have.then(|| entry(path, 2)));
+            collector.pair(Pair { old, new, old_link: None, new_link: None }).unwrap();
+        }
+        let words = collector.plan.steps.iter().map(|step| format!("{}:{:?}", step.path, step.change));
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn what_the_snapshot_could_not_read_stays() {
+        let pairs = [("a", false, true), ("a/b", false, true), ("a/c", false, true), ("d", true, false)];
+        assert_eq!(changes(&[], &[], false, &pairs), "a:Added a/b:Added a/c:Added d:Removed");
+        assert_eq!(changes(&[], &["a/b"], false, &pairs), "a/c:Added d:Removed");
+        assert_eq!(changes(&[], &["a"], false, &pairs), "d:Removed");
+        assert_eq!(changes(&[], &[], true, &pairs), "d:Removed");
+    }
+
+    #[test]
+    fn a_scope_takes_in_what_is_below_and_makes_what_is_above() {
+        let pairs = [("a", true, false), ("a/b", true, true), ("a/c", true, true), ("e", false, true)];
+        assert_eq!(changes(&["a/b"], &[], false, &pairs), "a:Removed a/b:Metadata");
+        let there = [("a", true, true), ("a/b", true, true), ("ab", true, true)];
+        assert_eq!(changes(&["a/b"], &[], false, &there), "a/b:Metadata", "what is above stays as it is");
     }
 }
