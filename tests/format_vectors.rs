@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use exuvia::chunk::Chunker;
 use exuvia::crypto::{ContentHasher, Keyring, MasterKey, ObjectKey, ObjectKind, Passphrase, ScryptParams};
+use exuvia::format::acceptance_v1::{self, Acceptance};
 use exuvia::format::gc_v1::{self, GcRecord};
 use exuvia::format::index_v1::{self, Index, PackInfo};
 use exuvia::format::marker_v1::{Marker, Operation};
@@ -20,7 +21,7 @@ use exuvia::format::segment_v1::{self, Child, LeafBuilder, Segment};
 use exuvia::format::{FormatError, key_v1, slices_v1, snapshot_v1};
 use exuvia::model::{
     BlobId, BlobKind, Capture, Classify, Content, ContentHash, DatabaseRecord, Entry, EntryKind, FileError,
-    Integrity, ManifestRef, Metadata, ObjectId, Owner, Reason, RepoPath, RepositoryId, Slice, Slices,
+    Integrity, Loss, ManifestRef, Metadata, ObjectId, Owner, Reason, RepoPath, RepositoryId, Slice, Slices,
     Snapshot, SnapshotKind, Stats, Timestamp, WriterId, Xattr, compare_paths,
 };
 use exuvia::repo::{Folder, pack_name, parse_name, record_name};
@@ -30,6 +31,7 @@ type Check = fn(&V);
 
 /// Every file of the directory, and what reads it.
 const FILES: &[(&str, Check)] = &[
+    ("acceptance.json", acceptance),
     ("chunker.json", chunker),
     ("gc.json", gc),
     ("index.json", index),
@@ -252,6 +254,7 @@ fn kind(word: &str) -> ObjectKind {
         "index" => ObjectKind::Index,
         "snapshot" => ObjectKind::Snapshot,
         "gc" => ObjectKind::Gc,
+        "acceptance" => ObjectKind::Acceptance,
         other => panic!("kind {other}"),
     }
 }
@@ -311,6 +314,13 @@ fn gc(file: &V) {
     records(file, ObjectKind::Gc, gc_v1::decode, gc_v1::encode, |v| GcRecord {
         time: v.get("time").time(),
         packs: v.get("packs").list().iter().map(|id| ObjectId(id.array())).collect(),
+    });
+}
+
+fn acceptance(file: &V) {
+    records(file, ObjectKind::Acceptance, acceptance_v1::decode, acceptance_v1::encode, |v| Acceptance {
+        time: v.get("time").time(),
+        snapshots: v.get("snapshots").list().iter().map(|id| ObjectId(id.array())).collect(),
     });
 }
 
@@ -390,8 +400,18 @@ fn snapshot(file: &V) {
                 bytes_added_stored: stat("bytes_added_stored"),
                 duration_ms: stat("duration_ms"),
             },
+            losses: v.opt("losses").map_or_else(Vec::new, |losses| losses.list().iter().map(loss).collect()),
         }
     });
+}
+
+fn loss(v: &V) -> Loss {
+    let before = v.get("before").int();
+    match v.get("what").int::<u8>() {
+        0 => Loss::Files { before },
+        1 => Loss::Bytes { before },
+        _ => Loss::Database { path: v.get("path").path(), before },
+    }
 }
 
 fn database(v: &V) -> DatabaseRecord {

@@ -98,7 +98,7 @@ def time(t):
 
 REPOSITORY = pattern("repository", 16)
 MASTER = pattern("master", 32)
-KINDS = {"pack": 1, "index": 2, "snapshot": 3, "gc": 4}
+KINDS = {"pack": 1, "index": 2, "snapshot": 3, "gc": 4, "acceptance": 6}
 CONTEXTS = [
     "blob id, data",
     "blob id, meta",
@@ -114,7 +114,7 @@ def sub_key(use, master=MASTER):
     return derive("exuvia format 1: " + use, master)
 
 
-WRAPS = {1: "wrap, packs", 2: "wrap, index", 3: "wrap, snapshots", 4: "wrap, index"}
+WRAPS = {1: "wrap, packs", 2: "wrap, index", 3: "wrap, snapshots", 4: "wrap, index", 6: "wrap, snapshots"}
 
 
 # Section 5 -------------------------------------------------------------------------------------------

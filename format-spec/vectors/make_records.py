@@ -110,6 +110,20 @@ def gc():
     f.write()
 
 
+def acceptance():
+    f, ok, bad = record_file("acceptance.json", "Acceptances (section 10.1) and the objects that hold them.", 6)
+    ids = [pattern(f"marked {i}", 32) for i in range(3)]
+    record = lambda t, snapshots, extensions=(): time(t) + r_list(snapshots) + r_list(extensions)
+    for name, t, snapshots in (("one", (1771459200, 5), ids[:1]), ("three", (-1, 999999999), ids), ("none", (0, 0), [])):
+        ok(name, record(t, snapshots), {"time": t, "snapshots": snapshots})
+    ok("optional extension", record((1, 0), ids, [extension(1, 0, b"abc")]), {"time": (1, 0), "snapshots": ids}, False)
+    bad("required extension", record((1, 0), ids, [extension(1, 1, b"")]), "unsupported")
+    bad("nanoseconds", record((1, 1000000000), ids))
+    bad("id cut short", record((1, 0), ids)[:-2])
+    bad("bytes left over", record((1, 0), ids) + b"\0")
+    f.write()
+
+
 def snapshot():
     f, ok, bad = record_file("snapshot.json", "Snapshot records (section 9) and the objects that hold them.", 3)
     stats = ["files", "dirs", "others", "bytes", "files_new", "files_changed", "files_unmodified", "files_removed",
@@ -154,6 +168,23 @@ def snapshot():
     for number in range(5):
         value = {**small, "reason": number, "time": (-1771459200, 0)}
         ok(f"reason {number}", record(value), value)
+    loss = lambda what, path, before: bytes([what]) + r_bytes(path) + r_int(before)
+    shrunk = lambda *losses: extension(1, 0, r_list(losses))
+    losses = [{"what": 0, "before": 40000}, {"what": 1, "before": 1 << 40},
+              {"what": 2, "path": b"memory/main.sqlite", "before": 140001}, {"what": 2, "path": b"gone.db", "before": 0}]
+    wire = [loss(each["what"], each.get("path", b""), each["before"]) for each in losses]
+    ok("losses", record(base, [shrunk(*wire)]), {**base, "losses": losses})
+    ok("one loss", record(small, [shrunk(wire[0])]), {**small, "losses": losses[:1]})
+    ok("losses marked as required, beside an unknown extension",
+       record(small, [extension(7, 0, b"x"), extension(1, 1, r_list(wire[:1]))]), {**small, "losses": losses[:1]}, False)
+    bad("no loss", record(small, [shrunk()]))
+    bad("losses twice", record(small, [shrunk(wire[0]), shrunk(wire[0])]))
+    bad("bytes after the losses", record(small, [extension(1, 0, r_list(wire[:1]) + b"\0")]))
+    bad("losses cut short", record(small, [extension(1, 0, r_list(wire[:1])[:-1])]))
+    bad("more losses promised than there are", record(small, [extension(1, 0, b"\xfd" + struct.pack("<Q", 1 << 60) + wire[0])]))
+    bad("kind of loss 3", record(small, [shrunk(loss(3, b"", 1))]), "unsupported")
+    bad("loss of files with a path", record(small, [shrunk(loss(0, b"a", 1))]))
+    bad("lost database's path", record(small, [shrunk(loss(2, b"/etc", 1))]))
     change = lambda **a: record({**base, **a})
     database = lambda **a: record({**base, "databases": [{**base["databases"][0], **a}]})
     bad("required extension", record(base, [extension(2, 1, b"")]), "unsupported")
@@ -567,7 +598,7 @@ def names():
     ok(f"keys/{id}", "keys")
     ok(f"packs/{id[:2]}/{id}", "packs")
     ok(f"index/{id}", "index")
-    for folder in ("snapshots", "safety", "gc"):
+    for folder in ("snapshots", "safety", "gc", "accepted"):
         ok(f"{folder}/2026-02-19T00-00-00Z-{id}", folder, 1771459200)
     ok(f"snapshots/1969-12-31T23-59-59Z-{id}", "snapshots", -1)
     ok(f"snapshots/2024-02-29T12-34-56Z-{id}", "snapshots", 1709210096)
@@ -578,10 +609,10 @@ def names():
         f"snapshots/2026-02-19t00-00-00z-{id}", f"snapshots/2026-02-19T00:00:00Z-{id}", f"snapshots/2026-02-30T00-00-00Z-{id}",
         f"snapshots/2023-02-29T00-00-00Z-{id}", f"snapshots/2026-02-19T24-00-00Z-{id}", f"snapshots/2026-02-19T23-59-60Z-{id}",
         f"snapshots/2026-2-19T00-00-00Z-{id}", f"snapshots/+026-02-19T00-00-00Z-{id}", f"snapshots/2026-02-19T00-00-00Z{id}",
-        f"snapshots/2026-02-19T00-00-00Z-{id[:-1]}", f"gc/.tmp-{id}", f"full/{id}", f"snapshots/\u00e9026-02-19T00-00-00Z-{id}",
+        f"snapshots/2026-02-19T00-00-00Z-{id[:-1]}", f"gc/.tmp-{id}", f"accepted/{id}", f"full/{id}", f"snapshots/\u00e9026-02-19T00-00-00Z-{id}",
     ):
         f.bad(name, "ignored")
     f.write()
 
 
-ALL = (index, gc, snapshot, slices, leaves, nodes, chunker, paths, names)
+ALL = (index, gc, acceptance, snapshot, slices, leaves, nodes, chunker, paths, names)

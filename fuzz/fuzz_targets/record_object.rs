@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let sealer = sealer();
-    for kind in [ObjectKind::Index, ObjectKind::Snapshot, ObjectKind::Gc] {
+    for kind in [ObjectKind::Index, ObjectKind::Snapshot, ObjectKind::Gc, ObjectKind::Acceptance] {
         let _ = sealer.open_record(kind, bytes);
     }
     if let Ok(record) = sealer.open_record(ObjectKind::Gc, &object(ObjectKind::Gc, bytes)) {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use exuvia::crypto::ObjectKind;
-use exuvia::format::{gc_v1, index_v1, snapshot_v1};
+use exuvia::format::{acceptance_v1, gc_v1, index_v1, snapshot_v1};
 use exuvia_fuzz::{randomness, sealer};
 use libfuzzer_sys::arbitrary::Unstructured;
 use libfuzzer_sys::fuzz_target;
@@ -17,6 +17,10 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(gc) = exuvia_fuzz::gc(&mut u) else { return };
     let record = gc_v1::encode(&gc).expect("it encodes");
     assert_eq!(gc_v1::decode(&through_an_object(ObjectKind::Gc, &record)), Ok(gc));
+
+    let Ok(acceptance) = exuvia_fuzz::acceptance(&mut u) else { return };
+    let record = acceptance_v1::encode(&acceptance).expect("it encodes");
+    assert_eq!(acceptance_v1::decode(&through_an_object(ObjectKind::Acceptance, &record)), Ok(acceptance));
 
     let Ok(index) = exuvia_fuzz::index(&mut u) else { return };
     let record = index_v1::encode(&index).expect("it encodes");

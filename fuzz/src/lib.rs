@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use exuvia::crypto::{Keyring, MasterKey, ObjectKey, ObjectKind};
+use exuvia::format::acceptance_v1::Acceptance;
 use exuvia::format::gc_v1::GcRecord;
 use exuvia::format::index_v1::{Index, PackInfo};
 use exuvia::format::pack_v1::{BlobInfo, FrameInfo};
@@ -11,7 +12,7 @@ use exuvia::format::sealed_v1::{HEADER, Randomness, Sealer};
 use exuvia::format::{limits, segment_v1::Child};
 use exuvia::model::{
     BlobId, BlobKind, Capture, Content, ContentHash, DatabaseRecord, Entry, EntryKind, FileError, Integrity,
-    ManifestRef, Metadata, ObjectId, Owner, Reason, RepoPath, RepositoryId, Slice, Slices, Snapshot,
+    Loss, ManifestRef, Metadata, ObjectId, Owner, Reason, RepoPath, RepositoryId, Slice, Slices, Snapshot,
     SnapshotKind, Stats, Timestamp, WriterId, Xattr,
 };
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
@@ -192,6 +193,20 @@ pub fn gc(u: &mut U<'_>) -> Result<GcRecord> {
     Ok(GcRecord { time: time(u)?, packs: list(u, 9, |u| id(u).map(ObjectId))? })
 }
 
+/// Any acceptance.
+pub fn acceptance(u: &mut U<'_>) -> Result<Acceptance> {
+    Ok(Acceptance { time: time(u)?, snapshots: list(u, 9, |u| id(u).map(ObjectId))? })
+}
+
+fn loss(u: &mut U<'_>) -> Result<Loss> {
+    let before = u.arbitrary()?;
+    Ok(match u.int_in_range(0..=2u8)? {
+        0 => Loss::Files { before },
+        1 => Loss::Bytes { before },
+        _ => Loss::Database { path: path(u)?, before },
+    })
+}
+
 fn database(u: &mut U<'_>) -> Result<DatabaseRecord> {
     Ok(DatabaseRecord {
         path: path(u)?,
@@ -245,5 +260,6 @@ pub fn snapshot(u: &mut U<'_>) -> Result<Snapshot> {
             bytes_added_stored: u.arbitrary()?,
             duration_ms: u.arbitrary()?,
         },
+        losses: list(u, 3, loss)?,
     })
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::model::{Classify, ErrorClass};
-use crate::ops::{backup, check, restore, rollback, select};
+use crate::ops::{alarm, backup, check, drill, forget, restore, rollback, select};
 use crate::remote::{Fault, RemoteError};
 use crate::repo::RepoError;
 
@@ -40,6 +40,15 @@ pub enum AppError {
     /// The snapshot that was named.
     #[error(transparent)]
     Select(#[from] select::Error),
+    /// What a snapshot lost could not be accepted.
+    #[error(transparent)]
+    Accept(#[from] alarm::Error),
+    /// A drill.
+    #[error(transparent)]
+    Drill(#[from] drill::Error),
+    /// Snapshots could not be removed.
+    #[error(transparent)]
+    Forget(#[from] forget::Error),
     /// A path that the snapshot does not have, or that is not what is asked for.
     #[error("{path}: {what}")]
     Path {
@@ -70,6 +79,9 @@ impl AppError {
     pub fn fault(&self) -> Option<Fault> {
         let repo = match self {
             Self::Repo(e)
+            | Self::Accept(alarm::Error::Repo(e))
+            | Self::Forget(forget::Error::Repo(e))
+            | Self::Drill(drill::Error::Repo(e) | drill::Error::Restore(restore::Error::Repo(e)))
             | Self::Backup(backup::Error::Repo(e))
             | Self::Check(check::Error::Repo(e))
             | Self::Restore(restore::Error::Repo(e))
@@ -94,6 +106,9 @@ impl Classify for AppError {
             Self::NotHere { .. } => ErrorClass::Usage,
             Self::NothingToUndo { .. } => ErrorClass::Failed,
             Self::Select(e) => e.class(),
+            Self::Accept(e) => e.class(),
+            Self::Forget(e) => e.class(),
+            Self::Drill(e) => e.class(),
             Self::Path { .. } => ErrorClass::Usage,
             Self::Interrupted => ErrorClass::Interrupted,
             Self::Output(_) | Self::Measure { .. } => ErrorClass::Failed,

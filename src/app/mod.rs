@@ -3,34 +3,43 @@
 
 mod bench;
 mod doctor;
+mod drill;
 mod error;
 mod location;
+mod marks;
 mod requests;
 mod rollback;
 mod run;
 mod scratch;
+mod status;
 
 pub use bench::{
     BenchOutcome, BenchRequest, Bound, Estimate, Left, Level, Rate, RemoteOutcome, RemoteSpeed, Stages, Tree,
     bench,
 };
 pub use doctor::{Finding, Severity, doctor};
+pub use drill::drill;
 pub use error::AppError;
 pub use location::{Location, LocationError, SCHEME};
+pub use marks::{ForgetPlan, Listing, accept, forget_safety, listing};
 pub use requests::{
-    BackupRequest, CheckRequest, DoctorRequest, InitRequest, KeyOutcome, LsRequest, RestoreRequest, Session,
-    SnapshotInfo, StatsOutcome,
+    BackupRequest, CheckRequest, DoctorRequest, DrillRequest, InitRequest, KeyOutcome, LsRequest,
+    RestoreRequest, Session, SnapshotInfo, StatsOutcome,
 };
 pub use rollback::{RollbackOutcome, RollbackRequest, RollbackTo, rollback, unfinished_rollback};
 pub use run::{
     backup, cat, check, init, key_add, key_change, key_list, key_remove, ls, probe, restore, snapshots, stats,
 };
 
+pub use status::{Health, StatusOutcome, status};
+
 pub use crate::crypto::{Passphrase, ScryptParams};
 pub use crate::gather::Profile;
+pub use crate::ops::alarm::Threshold;
 pub use crate::ops::backup::{Outcome as BackupOutcome, ProfileChoice, Selection};
 pub use crate::ops::check::{Outcome as CheckOutcome, Problem, ReadData};
 pub use crate::ops::compare::Change;
+pub use crate::ops::drill::Error as DrillError;
 pub use crate::ops::restore::Outcome as RestoreOutcome;
 pub use crate::ops::rollback::{
     Error as RollbackError, Outcome as RolledBack, Plan as RollbackPlan, Step as RollbackStep,

@@ -7,6 +7,7 @@ use super::Location;
 use crate::clock::Clock;
 use crate::crypto::{Passphrase, ScryptParams};
 use crate::model::{ObjectId, Reason, RepoPath, Snapshot};
+use crate::ops::alarm::Threshold;
 use crate::ops::backup::Selection;
 use crate::ops::check::ReadData;
 use crate::repo::{CachePlace, Compression};
@@ -67,6 +68,8 @@ pub struct BackupRequest {
     pub verify: bool,
     /// How hard to compress.
     pub compression: Compression,
+    /// How much may be gone before the shrink alarm is raised; `None` when it never is.
+    pub alarm: Option<Threshold>,
 }
 
 impl BackupRequest {
@@ -84,6 +87,7 @@ impl BackupRequest {
             skip_if_unchanged: false,
             verify: false,
             compression: Compression::default(),
+            alarm: Some(Threshold::default()),
         }
     }
 }
@@ -119,6 +123,16 @@ pub struct RestoreRequest {
     pub set_id: bool,
     /// Make device files.
     pub devices: bool,
+}
+
+/// Restores a snapshot for practice.
+pub struct DrillRequest {
+    /// `SNAP` as the user spells it.
+    pub snapshot: String,
+    /// The folder in which the scratch folder is made; the state dir's own when `None`.
+    pub scratch: Option<PathBuf>,
+    /// The state dir.
+    pub state_dir: PathBuf,
 }
 
 /// Checks a repository.

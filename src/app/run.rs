@@ -52,7 +52,7 @@ pub(super) fn counted(session: &Session) -> (Arc<dyn Remote>, Arc<Counting>) {
 }
 
 /// An open repository and the wrapper that counts its requests.
-fn open(session: &Session) -> Result<(Repository, Arc<Counting>), AppError> {
+pub(super) fn open(session: &Session) -> Result<(Repository, Arc<Counting>), AppError> {
     let (handle, counting) = counted(session);
     let repository = Repository::open(handle, &session.passphrase, session.caches())?;
     Ok((repository, counting))
@@ -149,6 +149,7 @@ pub fn backup(session: &Session, request: &BackupRequest) -> Result<BackupOutcom
         rescan: request.rescan,
         skip_if_unchanged: request.skip_if_unchanged,
         verify: request.verify,
+        alarm: request.alarm,
         packer,
     };
     Ok(ops_backup::run(&repository, &catalog, &counting, &request, &session.monitor, &session.clock)?)
@@ -156,17 +157,7 @@ pub fn backup(session: &Session, request: &BackupRequest) -> Result<BackupOutcom
 
 /// Lists snapshots, oldest first.
 pub fn snapshots(session: &Session, safety: bool) -> Result<Vec<SnapshotInfo>, AppError> {
-    let (repository, _) = open(session)?;
-    let kind = if safety { SnapshotKind::Safety } else { SnapshotKind::Regular };
-    let mut found = Vec::new();
-    for entry in Catalog::load(&repository, kind)?.entries() {
-        match repository.snapshot(entry) {
-            Ok(snapshot) => found.push(SnapshotInfo { id: entry.id, snapshot }),
-            // One damaged record must not hide the others; `check` counts it.
-            Err(e) => session.monitor.warning(None, &e.to_string()),
-        }
-    }
-    Ok(found)
+    Ok(super::marks::listing(session, safety)?.snapshots)
 }
 
 fn missing(path: &RepoPath) -> AppError {
@@ -265,7 +256,9 @@ pub fn stats(session: &Session) -> Result<StatsOutcome, AppError> {
         stats.blobs += 1;
         stats.unique_bytes += u64::from(place.length);
     }
-    for folder in [Folder::Keys, Folder::Index, Folder::Snapshots, Folder::Safety, Folder::Gc] {
+    for folder in
+        [Folder::Keys, Folder::Index, Folder::Snapshots, Folder::Safety, Folder::Gc, Folder::Accepted]
+    {
         stats.other_bytes += repository.list(folder)?.iter().map(|o| o.size).sum::<u64>();
     }
     for entry in Catalog::load(&repository, SnapshotKind::Regular)?.entries() {

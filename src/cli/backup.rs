@@ -11,8 +11,10 @@ use super::interrupt::OnSignal;
 use super::output::Style;
 use super::repository::Place;
 use super::text::{self, JsonFileError};
-use super::units;
-use crate::app::{self, BackupOutcome, BackupRequest, Compression, ProfileChoice, RequestCounts, Selection};
+use super::{losses, settings, units};
+use crate::app::{
+    self, BackupOutcome, BackupRequest, Compression, ProfileChoice, RequestCounts, Selection, Threshold,
+};
 use crate::model::Reason;
 
 /// Errors that the summary repeats.
@@ -175,6 +177,7 @@ struct Summary<'a> {
     remote_requests: Requests,
     unchanged: bool,
     dry_run: bool,
+    alarm: Vec<losses::JsonLoss>,
 }
 
 #[derive(Serialize)]
@@ -217,6 +220,7 @@ fn summary(o: &BackupOutcome, dry_run: bool) -> Summary<'_> {
         remote_requests: o.requests.into(),
         unchanged: o.unchanged,
         dry_run,
+        alarm: losses::json(&o.snapshot),
     }
 }
 
@@ -288,6 +292,7 @@ pub(super) fn run(args: Args, ctx: &Context) -> Result<Status, CliError> {
         skip_if_unchanged: args.skip_if_unchanged,
         verify: args.verify,
         compression: args.compression.into(),
+        alarm: Threshold::of_percent(settings::shrink_alarm(ctx).0),
     };
     let place = Place::of(ctx)?;
     // Before anything is made: a slip in the path must not leave a repository behind.
@@ -301,12 +306,31 @@ pub(super) fn run(args: Args, ctx: &Context) -> Result<Status, CliError> {
     if outcome.snapshot.stats.files == 0 && !request.selection.include.is_empty() {
         ctx.output.warn("no file belongs to the sets that were asked for");
     }
+    warn_of_losses(ctx, &outcome);
     if ctx.output.json {
         ctx.output.document(&summary(&outcome, args.dry_run))?;
     } else {
         ctx.output.summary(&words(ctx, &outcome, args.dry_run, opened.warnings()))?;
     }
     Ok(if outcome.errors.is_empty() && outcome.snapshot.complete { Status::Done } else { Status::Incomplete })
+}
+
+/// Said whatever else is shown: it may be the last moment at which somebody can still act.
+fn warn_of_losses(ctx: &Context, outcome: &BackupOutcome) {
+    if !outcome.snapshot.is_marked() {
+        return;
+    }
+    let parent = outcome.snapshot.parent.map(|id| id.short()).unwrap_or_default();
+    let losses = losses::words(&outcome.snapshot).join("; ");
+    let then = match outcome.id {
+        Some(id) => format!(
+            "it is marked, and both are kept until you say `exuvia snapshots --accept {}`",
+            id.short()
+        ),
+        None => "a backup would be marked".to_owned(),
+    };
+    let message = format!("this snapshot has much less than {parent} before it: {losses}; {then}");
+    if ctx.args.quiet { ctx.output.announce(&message) } else { ctx.output.warn(&message) }
 }
 
 /// One of several paths that is missing is told of by the snapshot; when all are, there is none.
@@ -355,7 +379,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
     use crate::model::{
-        BlobId, FileError, ManifestRef, ObjectId, RepoPath, Snapshot, Stats, Timestamp, WriterId,
+        BlobId, FileError, Loss, ManifestRef, ObjectId, RepoPath, Snapshot, Stats, Timestamp, WriterId,
     };
 
     #[test]
@@ -400,6 +424,10 @@ mod tests {
                 error_count: 1,
                 databases: Vec::new(),
                 stats: Stats { files: 2, bytes: 3, ..Stats::default() },
+                losses: vec![
+                    Loss::Files { before: 9 },
+                    Loss::Database { path: RepoPath::new(b"d\xff".to_vec()).unwrap(), before: 7 },
+                ],
             },
             unchanged: false,
             errors: vec![FileError {
@@ -423,7 +451,9 @@ mod tests {
              \"bytes_added_raw\":0,\"bytes_added_stored\":0,\"sqlite_databases\":0,\
              \"errors\":[{{\"path\":\"a\u{fffd}\",\"path_base64\":\"Yf8=\",\"message\":\"no\"}}],\
              \"duration_ms\":0,\"remote_requests\":{{\"put\":3,\"get\":0,\"list\":0,\"delete\":0,\"stat\":0}},\
-             \"unchanged\":false,\"dry_run\":false}}"
+             \"unchanged\":false,\"dry_run\":false,\
+             \"alarm\":[{{\"what\":\"files\",\"before\":9,\"now\":2}},\
+             {{\"what\":\"database\",\"path\":\"d\u{fffd}\",\"path_base64\":\"ZP8=\",\"before\":7,\"now\":null}}]}}"
         );
         assert_eq!(json, want);
     }

@@ -123,6 +123,9 @@ fn rows(ctx: &Context) -> Result<Vec<Row>, CliError> {
     }
     let (key_cache, origin) = settings::key_cache(ctx)?;
     rows.push(Row::new("key_cache", Some(if key_cache { "on" } else { "off" }.to_owned()), &origin));
+    let (percent, origin) = settings::shrink_alarm(ctx);
+    let shown = if percent == 0 { "off".to_owned() } else { percent.to_string() };
+    rows.push(Row::new("shrink_alarm", Some(shown), &origin));
     let key_file =
         place.default.as_ref().map(|default| default.key_file.as_path()).filter(|key| key.exists());
     rows.push(match (passphrase::source(ctx), key_file) {

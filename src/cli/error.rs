@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::app::{AppError, Fault, RollbackError, SelectError};
+use crate::app::{AppError, DrillError, Fault, RollbackError, SelectError};
 use crate::config::ConfigError;
 use crate::model::{Classify, ErrorClass};
 
@@ -119,6 +119,10 @@ pub(super) fn explain(error: &AppError, situation: &Situation) -> Option<CliErro
         (AppError::Select(SelectError::NotATime(_)), _) => out.hint(
             "times are like \"2026-02-15 14:00\", \"3 days ago\", \"yesterday 14:00\", \"last friday 18:00\" or 2026-02-15T14:00+02:00",
         ),
+        (AppError::Drill(DrillError::Scratch { .. } | DrillError::NoRoom { .. } | DrillError::Inside(_)), _) => {
+            out.hint("--scratch DIR uses another folder")
+        }
+        (AppError::Forget(_), ErrorClass::Usage) => out.hint("`exuvia snapshots --safety` lists them"),
         (AppError::Select(_), ErrorClass::Usage) => out.hint("`exuvia snapshots` lists what there is"),
         (AppError::Select(_), _) => out.hint("`exuvia backup` takes one"),
         (AppError::Path { .. }, ErrorClass::Usage) => {

@@ -1,9 +1,11 @@
 //! The command line: one file for each command, which turns its arguments into one request of
 //! [`crate::app`] and shows the outcome. What scripts may rely on stands in `--help`.
 
+mod confirm;
 mod error;
 mod global;
 mod interrupt;
+mod losses;
 mod output;
 mod passphrase;
 mod progress;
@@ -20,6 +22,8 @@ mod check;
 mod completions;
 mod config;
 mod doctor;
+mod drill;
+mod forget;
 mod init;
 mod key;
 mod ls;
@@ -28,6 +32,7 @@ mod restore;
 mod rollback;
 mod snapshots;
 mod stats;
+mod status;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -70,13 +75,13 @@ Examples:
   exuvia cat latest memory/today.md
 
 Snapshots are named by `latest`, `latest~N` (N before the newest), an id or a unique beginning of one, or \
-a time (`2026-02-15`, `2026-02-15T10:00`, `3 days ago`), which means the newest snapshot at or before it.
+a time (`2026-02-15`, `2026-02-15T10:00`, `3 days ago`, `yesterday 14:00`, `last friday 6pm`), which means the newest snapshot at or before it.
 
 Passphrase: EXUVIA_PASSPHRASE, EXUVIA_PASSPHRASE_FILE, EXUVIA_PASSPHRASE_COMMAND, passphrase_file or \
 passphrase_command in the configuration file, or the terminal; in this order.
 
 A flag wins over the environment, the environment over the configuration file. Its keys, all optional: \
-repository, state_dir, cache_dir, passphrase_file, passphrase_command, key_cache, rclone_program, bwlimit, tpslimit, \
+repository, state_dir, cache_dir, passphrase_file, passphrase_command, key_cache, shrink_alarm, rclone_program, bwlimit, tpslimit, \
 connections, timeout, deadline, and the table [remote]. `exuvia config show` shows what is in force, and where it \
 comes from. What can be made again is cached in EXUVIA_CACHE_DIR, by default ~/.cache/exuvia.
 
@@ -99,6 +104,9 @@ enum Command {
     Restore(restore::Args),
     Rollback(rollback::Args),
     Undo(rollback::UndoArgs),
+    Drill(drill::Args),
+    Status(status::Args),
+    Forget(forget::Args),
     Check(check::Args),
     Stats(stats::Args),
     Key(key::Args),
@@ -148,6 +156,9 @@ fn dispatch(cli: Cli, env: Environment, output: Output, exit: fn(i32)) -> Result
         Command::Restore(args) => restore::run(args, &ctx),
         Command::Rollback(args) => rollback::run(args, &ctx),
         Command::Undo(args) => rollback::undo(&args, &ctx),
+        Command::Drill(args) => drill::run(args, &ctx),
+        Command::Status(args) => status::run(&args, &ctx),
+        Command::Forget(args) => forget::run(&args, &ctx),
         Command::Check(args) => check::run(&args, &ctx),
         Command::Stats(args) => stats::run(&args, &ctx),
         Command::Key(args) => key::run(&args, &ctx),

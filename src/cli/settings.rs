@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::error::CliError;
 use super::global::{self, Context};
 use super::text;
-use crate::app::RcloneSettings;
+use crate::app::{RcloneSettings, Threshold};
 use crate::config;
 
 /// Who gave a setting.
@@ -98,6 +98,13 @@ pub(super) fn key_cache(ctx: &Context) -> Result<From<bool>, CliError> {
     let env = variable(ctx, "EXUVIA_KEY_CACHE", config::switch)?;
     let given = first(ctx, "key_cache", ("", None), env, ctx.config.key_cache);
     Ok(given.unwrap_or((true, Origin::Default)))
+}
+
+/// How much may be gone before the shrink alarm is raised, in percent; 0 when it never is.
+pub(super) fn shrink_alarm(ctx: &Context) -> From<u8> {
+    let none = ("", None);
+    first(ctx, "shrink_alarm", none, none, ctx.config.shrink_alarm)
+        .unwrap_or((Threshold::default().percent(), Origin::Default))
 }
 
 pub(super) fn threads(ctx: &Context) -> From<usize> {

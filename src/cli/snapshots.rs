@@ -3,20 +3,39 @@
 use serde::Serialize;
 
 use super::error::{CliError, Status};
-use super::global::Context;
+use super::global::{Context, Opened};
 use super::interrupt::OnSignal;
 use super::output::{Style, Table};
-use super::{text, units};
-use crate::app::{self, SnapshotInfo};
+use super::{losses, text, units};
+use crate::app::{self, Listing, SnapshotInfo};
 use crate::model::SnapshotKind;
 
 /// List snapshots, oldest first
+///
+/// `shrunk` marks a snapshot that has much less than the one before it. It and the one before are kept, whatever is
+/// forgotten, until --accept says that the loss was meant.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  exuvia snapshots\n  exuvia snapshots --json | jq -r '.[-1].id'")]
+#[command(
+    after_help = "Examples:\n  exuvia snapshots\n  exuvia snapshots --safety\n  exuvia snapshots --accept 3f9a1c20\n  exuvia snapshots --json | jq -r '.[-1].id'"
+)]
 pub(super) struct Args {
-    /// Safety snapshots too, which are taken before live state is overwritten
-    #[arg(long)]
+    /// Safety snapshots instead, which are taken before live state is overwritten
+    #[arg(long, conflicts_with = "accept")]
     safety: bool,
+
+    /// Accept what this marked snapshot lost; may be given several times
+    #[arg(long, value_name = "ID")]
+    accept: Vec<String>,
+}
+
+/// The last line of `--accept --json`.
+#[derive(Serialize)]
+struct Accepted {
+    r#type: &'static str,
+    action: &'static str,
+    snapshots: Vec<String>,
+    /// Those that nobody had accepted before.
+    accepted: Vec<String>,
 }
 
 /// A snapshot as `--json` shows it.
@@ -43,10 +62,14 @@ struct Row<'a> {
     sqlite_databases: usize,
     bytes_added_stored: u64,
     duration_ms: u64,
+    /// What it lost against its parent, when that is alarming.
+    alarm: Vec<losses::JsonLoss>,
+    /// Whether somebody accepted that; none where there is nothing to accept.
+    accepted: Option<bool>,
 }
 
-impl<'a> From<&'a SnapshotInfo> for Row<'a> {
-    fn from(info: &'a SnapshotInfo) -> Self {
+impl<'a> Row<'a> {
+    fn of(info: &'a SnapshotInfo, listing: &Listing) -> Self {
         let s = &info.snapshot;
         let exact = s.paths.iter().any(|path| std::str::from_utf8(path).is_err());
         Self {
@@ -70,6 +93,8 @@ impl<'a> From<&'a SnapshotInfo> for Row<'a> {
             sqlite_databases: s.databases.len(),
             bytes_added_stored: s.stats.bytes_added_stored,
             duration_ms: s.stats.duration_ms,
+            alarm: losses::json(s),
+            accepted: s.is_marked().then(|| !listing.is_open(info)),
         }
     }
 }
@@ -83,18 +108,26 @@ fn kind(kind: SnapshotKind) -> &'static str {
 
 pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
     let opened = ctx.open(OnSignal::End)?;
-    let list = opened.run(|session| app::snapshots(session, args.safety))?;
+    if !args.accept.is_empty() {
+        return accept(ctx, &opened, &args.accept);
+    }
+    let listing = opened.run(|session| app::listing(session, args.safety))?;
+    let list = &listing.snapshots;
     if ctx.output.json {
-        ctx.output.document(&list.iter().map(Row::from).collect::<Vec<_>>())?;
+        ctx.output.document(&list.iter().map(|info| Row::of(info, &listing)).collect::<Vec<_>>())?;
         return Ok(Status::Done);
     }
     if list.is_empty() {
-        ctx.output.say("there are no snapshots yet; `exuvia backup` takes one");
+        ctx.output.say(if args.safety {
+            "there are no safety snapshots"
+        } else {
+            "there are no snapshots yet; `exuvia backup` takes one"
+        });
         return Ok(Status::Done);
     }
     let mut table =
         Table::new(&["ID", "TIME", "HOST", "FILES", "SIZE", "REASON", "TAGS", "PATHS", ""], &[3, 4]);
-    for info in &list {
+    for info in list {
         let s = &info.snapshot;
         let paths: Vec<String> = s.paths.iter().map(|path| text::printable(path)).collect();
         table.row(vec![
@@ -106,11 +139,42 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
             s.reason.name().to_owned(),
             text::printable(s.tags.join(",").as_bytes()),
             paths.join(" "),
-            if s.complete { String::new() } else { "incomplete".to_owned() },
+            remarks(info, &listing),
         ]);
     }
     ctx.output.result(&table.render(&ctx.output))?;
     let total = units::count(list.len() as u64, "snapshot");
     ctx.output.summary(&ctx.output.paint(Style::Dim, &total))?;
+    Ok(Status::Done)
+}
+
+/// What is not as it should be.
+fn remarks(info: &SnapshotInfo, listing: &Listing) -> String {
+    let mut remarks = Vec::new();
+    if !info.snapshot.complete {
+        remarks.push("incomplete");
+    }
+    if info.snapshot.is_marked() {
+        remarks.push(if listing.is_open(info) { "shrunk" } else { "shrunk (accepted)" });
+    }
+    remarks.join(", ")
+}
+
+fn accept(ctx: &Context, opened: &Opened, words: &[String]) -> Result<Status, CliError> {
+    let (found, fresh) = opened.run(|session| app::accept(session, words))?;
+    if ctx.output.json {
+        ctx.output.document(&Accepted {
+            r#type: "summary",
+            action: "accepted",
+            snapshots: found.iter().map(|info| info.id.to_string()).collect(),
+            accepted: fresh.iter().map(ToString::to_string).collect(),
+        })?;
+        return Ok(Status::Done);
+    }
+    for info in &found {
+        let was = if fresh.contains(&info.id) { "accepted" } else { "accepted already" };
+        let lost = losses::words(&info.snapshot).join("; ");
+        ctx.output.summary(&format!("{was}: snapshot {} ({lost})", info.id.short()))?;
+    }
     Ok(Status::Done)
 }

@@ -35,7 +35,9 @@ pub(super) fn duration(ms: u64) -> String {
 
 /// `1 file`, `2 files`.
 pub(super) fn count(n: u64, one: &str) -> String {
-    match (n, one.strip_suffix('y')) {
+    // `days`, and `entries`.
+    let stem = one.strip_suffix('y').filter(|stem| !stem.ends_with(['a', 'e', 'o', 'u']));
+    match (n, stem) {
         (1, _) => format!("1 {one}"),
         (_, Some(stem)) => format!("{n} {stem}ies"),
         (_, None) => format!("{n} {one}s"),

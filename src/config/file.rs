@@ -26,6 +26,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::text("passphrase_file"),
     Key { raw: true, ..Key::text("passphrase_command") },
     Key::text("key_cache"),
+    Key::number("shrink_alarm"),
     Key::text("rclone_program"),
     Key::number("bwlimit"),
     Key::number("tpslimit"),
@@ -58,6 +59,9 @@ pub struct Config {
     pub cache_dir: Option<PathBuf>,
     /// Whether the repository's key may be kept in the cache, wrapped in the passphrase.
     pub key_cache: Option<bool>,
+    /// How much may be gone from a snapshot before the alarm is raised, in percent of its parent; 0 turns
+    /// the alarm off.
+    pub shrink_alarm: Option<u8>,
     /// A file whose first line is the passphrase.
     pub passphrase_file: Option<PathBuf>,
     /// A shell command that prints the passphrase.
@@ -190,6 +194,11 @@ impl Config {
             let switch = values::switch(&field.text);
             config.key_cache =
                 Some(switch.map_err(|what| reader.error(field.line, format!("`key_cache` {what}")))?);
+        }
+        if let Some(field) = top.take("shrink_alarm") {
+            let percent = values::percent_or_off(&field.text);
+            config.shrink_alarm =
+                Some(percent.map_err(|what| reader.error(field.line, format!("`shrink_alarm` {what}")))?);
         }
         let Settings { mut rows, secret } = settings;
         rows.sort_by_key(|row| row.line);

@@ -168,6 +168,8 @@ impl Reader<'_> {
             DeValue::String(text) if key.may_be_empty || !text.is_empty() => text.as_ref(),
             DeValue::Integer(number) if key.number && number.radix() == 10 => number.as_str(),
             DeValue::Float(number) if key.number => number.as_str(),
+            // Where a number limits something, `false` is no limit; whether there can be none, its reader says.
+            DeValue::Boolean(false) if key.number => "off",
             _ => {
                 let wanted = match (key.number, key.may_be_empty) {
                     (true, _) => "a text or a number",

@@ -95,6 +95,16 @@ pub fn switch(text: &str) -> Result<bool, &'static str> {
     }
 }
 
+/// A percentage, or `off`, which is 0.
+pub(super) fn percent_or_off(text: &str) -> Result<u8, &'static str> {
+    match text.trim() {
+        "off" => Ok(0),
+        number => {
+            number.parse().ok().filter(|n| *n <= 100).ok_or("must be a percentage from 0 to 100, or off")
+        }
+    }
+}
+
 /// Requests under way at once.
 pub fn connections(text: &str) -> Result<usize, &'static str> {
     match text.trim().parse::<usize>() {
@@ -181,6 +191,12 @@ mod tests {
         assert_eq!(transactions("0.5"), Ok(0.5));
         for bad in ["-1", "x", "inf", "NaN", "1e9"] {
             assert!(transactions(bad).is_err(), "{bad}");
+        }
+        for (text, percent) in [("50", 50), (" 0 ", 0), ("100", 100), ("off", 0)] {
+            assert_eq!(percent_or_off(text), Ok(percent), "{text}");
+        }
+        for bad in ["101", "-1", "", "on", "5.5", "50%"] {
+            assert!(percent_or_off(bad).is_err(), "{bad}");
         }
         assert_eq!(connections("64"), Ok(64));
         for bad in ["0", "65", "1.5", ""] {

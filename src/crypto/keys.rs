@@ -17,6 +17,8 @@ pub enum ObjectKind {
     Snapshot = 3,
     /// A gc record.
     Gc = 4,
+    /// An acceptance of marked snapshots. 5 is that of a full archive.
+    Acceptance = 6,
 }
 
 impl ObjectKind {
@@ -28,6 +30,7 @@ impl ObjectKind {
             Self::Index => "index object",
             Self::Snapshot => "snapshot record",
             Self::Gc => "gc record",
+            Self::Acceptance => "acceptance",
         }
     }
 }
@@ -148,7 +151,7 @@ impl Keyring {
         match kind {
             ObjectKind::Pack => &self.wrap_packs,
             ObjectKind::Index | ObjectKind::Gc => &self.wrap_index,
-            ObjectKind::Snapshot => &self.wrap_snapshots,
+            ObjectKind::Snapshot | ObjectKind::Acceptance => &self.wrap_snapshots,
         }
     }
 }

@@ -40,5 +40,7 @@ pub const FILE_SIZE: u64 = 1 << 50;
 pub const SNAPSHOT_LIST: usize = 1 << 20;
 /// Extensions of a record (count).
 pub const EXTENSIONS: usize = 1 << 10;
+/// Problems that the remembered result of a drill lists (count).
+pub const DRILL_PROBLEMS: usize = 100;
 /// Errors listed in a snapshot record (count).
 pub const SNAPSHOT_ERRORS: usize = 1_000;

@@ -3,6 +3,8 @@
 //! Decoders treat every byte as hostile: counts and lengths are checked against the bytes that are
 //! left before memory is taken, and nothing is returned unless all of it is well-formed.
 
+pub mod acceptance_v1;
+pub mod drill_v1;
 pub mod gc_v1;
 pub mod index_v1;
 pub mod key_v1;

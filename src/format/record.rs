@@ -128,12 +128,32 @@ pub(super) struct Extension {
 /// The last field of every record.
 pub(super) type Extensions = List<Extension, { limits::EXTENSIONS }>;
 
-/// No extension is defined in version 1: required ones are refused, optional ones skipped.
+/// For records without known extensions: required ones are refused, optional ones skipped.
 pub(super) fn check_extensions(extensions: &Extensions) -> Result<(), FormatError> {
     match extensions.0.iter().find(|e| e.required) {
-        Some(e) => Err(FormatError::Unsupported(format!("record extension {}", e.tag))),
+        Some(e) => Err(unknown(e)),
         None => Ok(()),
     }
+}
+
+/// For a record that may have one known extension, `tag`: its value, if it is there. Of the others, required
+/// ones are refused, optional ones skipped.
+pub(super) fn known_extension(extensions: &Extensions, tag: u16) -> Result<Option<&[u8]>, FormatError> {
+    let mut found = None;
+    for extension in &extensions.0 {
+        if extension.tag != tag {
+            if extension.required {
+                return Err(unknown(extension));
+            }
+        } else if found.replace(extension.value.0.as_slice()).is_some() {
+            return Err(FormatError::Damaged("an extension comes twice"));
+        }
+    }
+    Ok(found)
+}
+
+fn unknown(extension: &Extension) -> FormatError {
+    FormatError::Unsupported(format!("record extension {}", extension.tag))
 }
 
 #[cfg(test)]
@@ -156,5 +176,16 @@ mod tests {
         let list = |required| List(vec![Extension { tag: 9, required, value: Bytes(vec![1]) }]);
         assert!(check_extensions(&list(false)).is_ok());
         assert!(matches!(check_extensions(&list(true)), Err(FormatError::Unsupported(_))));
+    }
+
+    #[test]
+    fn a_known_extension_is_found_once() {
+        let one = |tag, required| Extension { tag, required, value: Bytes(vec![1]) };
+        let find =
+            |list: &[Extension]| known_extension(&List(list.to_vec()), 9).map(|v| v.map(<[u8]>::to_vec));
+        assert_eq!(find(&[]), Ok(None));
+        assert_eq!(find(&[one(1, false), one(9, true)]), Ok(Some(vec![1])));
+        assert!(matches!(find(&[one(9, false), one(1, true)]), Err(FormatError::Unsupported(_))));
+        assert!(matches!(find(&[one(9, false), one(9, false)]), Err(FormatError::Damaged(_))));
     }
 }

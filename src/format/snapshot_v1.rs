@@ -1,11 +1,14 @@
 //! Snapshot records: `format-spec/` section 9.
 
-use super::record::{self, Bytes, Extensions, List, Text};
+use super::record::{self, Bytes, Extension, Extensions, List, Text};
 use super::{FormatError, limits};
 use crate::model::{
-    BlobId, DatabaseRecord, FileError, Integrity, ManifestRef, ObjectId, Reason, RepoPath, Snapshot,
+    BlobId, DatabaseRecord, FileError, Integrity, Loss, ManifestRef, ObjectId, Reason, RepoPath, Snapshot,
     SnapshotKind, Stats, Timestamp, WriterId,
 };
+
+/// Tag of the extension that holds the losses.
+const LOSSES: u16 = 1;
 
 #[derive(bincode::Encode, bincode::Decode)]
 struct WireDatabase {
@@ -27,6 +30,15 @@ struct WireError {
     path: Bytes,
     message: Text,
 }
+
+#[derive(bincode::Encode, bincode::Decode)]
+struct WireLoss {
+    what: u8,
+    path: Bytes,
+    before: u64,
+}
+
+type WireLosses = List<WireLoss, { limits::SNAPSHOT_LIST }>;
 
 #[derive(bincode::Encode, bincode::Decode)]
 struct Wire {
@@ -96,14 +108,17 @@ pub fn encode(snapshot: &Snapshot) -> Result<Vec<u8>, FormatError> {
         error_count: snapshot.error_count,
         databases: List(snapshot.databases.iter().map(wire_database).collect()),
         stats: stats_to_wire(&snapshot.stats),
-        extensions: List::default(),
+        extensions: extensions(&snapshot.losses)?,
     })
 }
 
 /// Decodes a snapshot record.
 pub fn decode(bytes: &[u8]) -> Result<Snapshot, FormatError> {
     let wire: Wire = record::decode(bytes)?;
-    record::check_extensions(&wire.extensions)?;
+    let losses = match record::known_extension(&wire.extensions, LOSSES)? {
+        None => Vec::new(),
+        Some(value) => losses(value)?,
+    };
     if wire.manifest_level > limits::LEVEL {
         return Err(FormatError::Damaged("manifest is too deep"));
     }
@@ -143,6 +158,7 @@ pub fn decode(bytes: &[u8]) -> Result<Snapshot, FormatError> {
         error_count: wire.error_count,
         databases: wire.databases.0.into_iter().map(database).collect::<Result<_, _>>()?,
         stats: stats_from_wire(wire.stats),
+        losses,
     })
 }
 
@@ -156,6 +172,38 @@ pub(super) fn timestamp(secs: i64, nanos: u32) -> Result<Timestamp, FormatError>
 
 fn path(bytes: Bytes) -> Result<RepoPath, FormatError> {
     RepoPath::new(bytes.0).map_err(|_| FormatError::Damaged("a path is malformed"))
+}
+
+/// An older reader loses nothing that it needs: the extension is optional.
+fn extensions(losses: &[Loss]) -> Result<Extensions, FormatError> {
+    if losses.is_empty() {
+        return Ok(List::default());
+    }
+    let loss = |loss: &Loss| {
+        let (what, path, before) = match loss {
+            Loss::Files { before } => (0, Vec::new(), *before),
+            Loss::Bytes { before } => (1, Vec::new(), *before),
+            Loss::Database { path, before } => (2, path.as_bytes().to_vec(), *before),
+        };
+        WireLoss { what, path: Bytes(path), before }
+    };
+    let value: WireLosses = List(losses.iter().map(loss).collect());
+    Ok(List(vec![Extension { tag: LOSSES, required: false, value: Bytes(record::encode(&value)?) }]))
+}
+
+fn losses(value: &[u8]) -> Result<Vec<Loss>, FormatError> {
+    let list: WireLosses = record::decode(value)?;
+    if list.0.is_empty() {
+        return Err(FormatError::Damaged("an alarm without a reason"));
+    }
+    let loss = |WireLoss { what, path: bytes, before }| match what {
+        0 | 1 if !bytes.0.is_empty() => Err(FormatError::Damaged("a count has a path")),
+        0 => Ok(Loss::Files { before }),
+        1 => Ok(Loss::Bytes { before }),
+        2 => Ok(Loss::Database { path: path(bytes)?, before }),
+        other => Err(FormatError::Unsupported(format!("kind of loss {other}"))),
+    };
+    list.0.into_iter().map(loss).collect()
 }
 
 fn wire_database(record: &DatabaseRecord) -> WireDatabase {

@@ -19,7 +19,7 @@ use super::{FormatError, key_v1, limits, slices_v1, snapshot_v1};
 use crate::crypto::{Keyring, MasterKey, ObjectKey, ObjectKind, Passphrase, ScryptParams};
 use crate::model::{
     BlobId, BlobKind, Capture, Content, ContentHash, DatabaseRecord, Entry, EntryKind, FileError, Integrity,
-    ManifestRef, Metadata, ObjectId, Owner, Reason, RepoPath, RepositoryId, Slice, Slices, Snapshot,
+    Loss, ManifestRef, Metadata, ObjectId, Owner, Reason, RepoPath, RepositoryId, Slice, Slices, Snapshot,
     SnapshotKind, Stats, Timestamp, WriterId, Xattr,
 };
 
@@ -192,7 +192,12 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
     let middle = (edgy_u64(), option::of(id()), bytes(), vec(bytes(), 0..3), texts(), btree_set(".*", 0..3));
     let tail = (id(), 0..=limits::LEVEL, any::<bool>(), vec(error, 0..3), edgy_u64(), vec(database, 0..3));
     let stats = proptest::array::uniform12(edgy_u64());
-    (head, middle, tail, stats).prop_map(|(head, middle, tail, stats)| {
+    let loss = prop_oneof![
+        edgy_u64().prop_map(|before| Loss::Files { before }),
+        edgy_u64().prop_map(|before| Loss::Bytes { before }),
+        (path(), edgy_u64()).prop_map(|(path, before)| Loss::Database { path, before }),
+    ];
+    (head, middle, tail, stats, vec(loss, 0..3)).prop_map(|(head, middle, tail, stats, losses)| {
         let (time, kind, reason, [host, user, program], writer) = head;
         let (sequence, parent, root, paths, selection, tags) = middle;
         let (manifest, level, complete, errors, error_count, databases) = tail;
@@ -229,6 +234,7 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
                 bytes_added_stored: stats[10],
                 duration_ms: stats[11],
             },
+            losses,
         }
     })
 }

@@ -10,10 +10,12 @@ mod atomic;
 mod dir;
 mod holders;
 mod listing;
+mod lock;
 mod owner;
 mod sparse;
 mod stat;
 mod system;
+mod tree;
 mod xattr;
 
 #[cfg(test)]
@@ -24,12 +26,14 @@ pub use atomic::{TempFile, create_private_dir_all, remove_empty_dirs, write_atom
 pub use dir::Dir;
 pub use holders::{Holder, holders, is_running};
 pub use listing::{Listing, NameKind};
+pub use lock::Lock;
 pub use owner::OwnerNames;
 pub use sparse::data_ranges;
 pub use stat::{FileKind, Stat, stat_file, stat_path};
 #[cfg(all(test, target_os = "linux"))]
 pub(crate) use system::without_privilege;
 pub use system::{
-    effective_uid, hostname, inherited_variables, is_privileged, raise_open_file_limit, user_name,
+    effective_uid, free_bytes, hostname, inherited_variables, is_privileged, raise_open_file_limit, user_name,
 };
+pub use tree::remove_tree;
 pub use xattr::{MAX_XATTR_NAMES, MAX_XATTR_TOTAL, MAX_XATTR_VALUE, read_xattrs, remove_xattr, set_xattr};

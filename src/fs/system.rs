@@ -21,6 +21,12 @@ pub fn raise_open_file_limit() -> u64 {
     now.unwrap_or(u64::MAX)
 }
 
+/// Bytes that this user may still write to the file system that holds `path`.
+pub fn free_bytes(path: &std::path::Path) -> std::io::Result<u64> {
+    let found = rustix::fs::statvfs(path)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
 /// The variables that a program which we start would inherit.
 #[must_use]
 pub fn inherited_variables() -> Vec<(OsString, OsString)> {

@@ -2,6 +2,7 @@
 //! Nothing in here does I/O.
 
 mod class;
+mod drill;
 mod entry;
 mod id;
 mod path;
@@ -10,6 +11,7 @@ mod snapshot;
 mod time;
 
 pub use class::{Classify, ErrorClass};
+pub use drill::{DrillResult, Verdict};
 pub use entry::{
     BlobKind, Capture, Content, ContentHash, Entry, EntryKind, Metadata, Owner, Slice, Slices, Xattr,
 };
@@ -18,6 +20,6 @@ pub(crate) use path::MAX_PATH;
 pub use path::{PathError, RepoPath, compare_paths};
 pub use secret::Secret;
 pub use snapshot::{
-    DatabaseRecord, FileError, Integrity, ManifestRef, Reason, Snapshot, SnapshotKind, Stats,
+    DatabaseRecord, FileError, Integrity, Loss, ManifestRef, Reason, Snapshot, SnapshotKind, Stats,
 };
 pub use time::Timestamp;

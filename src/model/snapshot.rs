@@ -120,6 +120,28 @@ pub struct FileError {
     pub message: String,
 }
 
+/// Something that a snapshot has much less of than its parent had: part of the shrink alarm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Regular files.
+    Files {
+        /// How many the parent had.
+        before: u64,
+    },
+    /// Bytes of file content.
+    Bytes {
+        /// How many the parent had.
+        before: u64,
+    },
+    /// A database that is gone, or far smaller.
+    Database {
+        /// Its path.
+        path: RepoPath,
+        /// Length in bytes of its image in the parent.
+        before: u64,
+    },
+}
+
 /// A snapshot: a small sealed record naming a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
@@ -161,4 +183,24 @@ pub struct Snapshot {
     pub databases: Vec<DatabaseRecord>,
     /// Counts and sizes.
     pub stats: Stats,
+    /// What it lost against its parent, if that is so much that the shrink alarm was raised.
+    pub losses: Vec<Loss>,
+}
+
+impl Snapshot {
+    /// True when the shrink alarm was raised over it.
+    #[must_use]
+    pub fn is_marked(&self) -> bool {
+        !self.losses.is_empty()
+    }
+
+    /// What it has of what was lost: a number of files, or of bytes; `None` for a database that is gone.
+    #[must_use]
+    pub fn left_of(&self, loss: &Loss) -> Option<u64> {
+        match loss {
+            Loss::Files { .. } => Some(self.stats.files),
+            Loss::Bytes { .. } => Some(self.stats.bytes),
+            Loss::Database { path, .. } => self.databases.iter().find(|d| d.path == *path).map(|d| d.size),
+        }
+    }
 }

@@ -207,7 +207,7 @@ impl Check<'_> {
     }
 
     fn keys_and_gc(&mut self) -> Result<(), RepoError> {
-        for folder in [Folder::Keys, Folder::Gc] {
+        for folder in [Folder::Keys, Folder::Gc, Folder::Accepted] {
             for ObjectInfo { name, id, .. } in self.list(folder)? {
                 let max = limits::RECORD_OBJECT as u64;
                 match self.repository.remote().get(&name, max) {

@@ -1,10 +1,13 @@
 //! Operations on an open repository.
 
+pub mod alarm;
 pub mod backup;
 mod cache_keys;
 pub mod check;
 pub mod compare;
 pub mod content;
+pub mod drill;
+pub mod forget;
 pub mod restore;
 pub mod rollback;
 pub mod select;

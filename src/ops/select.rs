@@ -53,7 +53,7 @@ enum Meaning {
     /// So many snapshots before the newest.
     Latest(usize),
     /// The beginning of an id.
-    Prefix(String),
+    Prefix,
 }
 
 /// Finds the snapshot that `word` means: `latest`, `latest~N`, an id or a unique beginning of one,
@@ -73,18 +73,22 @@ pub fn choose<'a>(
     let no_match = || Error::NoMatch(word.to_string());
     match meaning(word) {
         Some(Meaning::Latest(back)) => entries.iter().rev().nth(back).ok_or_else(no_match),
-        Some(Meaning::Prefix(prefix)) => {
-            let mut matching = entries.iter().filter(|e| e.id.to_string().starts_with(&prefix));
-            match (matching.next(), matching.next()) {
-                (Some(_), Some(_)) => Err(Error::Ambiguous(word.to_string())),
-                (Some(one), None) => Ok(one),
-                (None, _) => Err(no_match()),
-            }
-        }
+        Some(Meaning::Prefix) => by_id(catalog, word),
         None => at(catalog, word, now, time_of).map_err(|error| match error {
             Error::NotATime(_) => no_match(),
             other => other,
         }),
+    }
+}
+
+/// Finds the snapshot of this id, or of the only one that begins so.
+pub fn by_id<'a>(catalog: &'a Catalog, id: &str) -> Result<&'a CatalogEntry, Error> {
+    let mut matching =
+        catalog.entries().iter().filter(|e| !id.is_empty() && e.id.to_string().starts_with(id));
+    match (matching.next(), matching.next()) {
+        (Some(_), Some(_)) => Err(Error::Ambiguous(id.to_string())),
+        (Some(one), None) => Ok(one),
+        (None, _) => Err(Error::NoMatch(id.to_string())),
     }
 }
 
@@ -134,5 +138,5 @@ fn meaning(word: &str) -> Option<Meaning> {
         return back.parse().ok().map(Meaning::Latest);
     }
     let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
-    (!word.is_empty() && word.len() <= 64 && word.chars().all(hex)).then(|| Meaning::Prefix(word.to_string()))
+    (!word.is_empty() && word.len() <= 64 && word.chars().all(hex)).then_some(Meaning::Prefix)
 }

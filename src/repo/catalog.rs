@@ -89,6 +89,18 @@ impl Repository {
         }
     }
 
+    /// Removes the record of a safety snapshot; one that is gone already is no error.
+    pub fn remove_safety_snapshot(&self, entry: &CatalogEntry) -> Result<(), RepoError> {
+        // The name came from a listing; nothing but such a record is ever removed by it.
+        match layout::parse_name(&entry.name) {
+            Some((Folder::Safety, _, id)) if id == entry.id => {}
+            _ => return Err(RepoError::NameMismatch { name: entry.name.clone() }),
+        }
+        self.remote().delete(&entry.name)?;
+        self.cache().forget_copy(&entry.name);
+        Ok(())
+    }
+
     /// Publishes a snapshot record, and reads it back if asked to. All that it needs must be durable.
     pub fn publish_snapshot(&self, snapshot: &Snapshot, read_back: bool) -> Result<CatalogEntry, RepoError> {
         let record = snapshot_v1::encode(snapshot).map_err(RepoError::object("snapshot record"))?;

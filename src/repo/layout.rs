@@ -20,6 +20,8 @@ pub enum Folder {
     Safety,
     /// gc records.
     Gc,
+    /// Acceptances of marked snapshots.
+    Accepted,
 }
 
 impl Folder {
@@ -33,17 +35,18 @@ impl Folder {
             Self::Snapshots => "snapshots",
             Self::Safety => "safety",
             Self::Gc => "gc",
+            Self::Accepted => "accepted",
         }
     }
 
     fn from_name(name: &str) -> Option<Self> {
-        [Self::Keys, Self::Packs, Self::Index, Self::Snapshots, Self::Safety, Self::Gc]
+        [Self::Keys, Self::Packs, Self::Index, Self::Snapshots, Self::Safety, Self::Gc, Self::Accepted]
             .into_iter()
             .find(|folder| folder.name() == name)
     }
 
     fn is_timed(self) -> bool {
-        matches!(self, Self::Snapshots | Self::Safety | Self::Gc)
+        matches!(self, Self::Snapshots | Self::Safety | Self::Gc | Self::Accepted)
     }
 }
 

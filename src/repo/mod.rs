@@ -1,11 +1,13 @@
 //! A repository: our objects under one remote prefix. Owns their names and the order of writes.
 
+mod accepted;
 mod base;
 mod blobs;
 mod cache;
 mod catalog;
 mod compression;
 mod copies;
+mod drills;
 mod error;
 mod index;
 mod keys;

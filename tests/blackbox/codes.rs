@@ -31,6 +31,10 @@ fn a_missing_repository_is_10_and_nothing_is_made() {
         &["cat", "latest", "a"],
         &["restore", "--to", "out"],
         &["check"],
+        &["drill"],
+        &["status"],
+        &["snapshots", "--accept", "latest"],
+        &["forget", "--safety", "--yes", "00"],
         &["stats"],
         &["key", "list"],
     ] {

@@ -33,7 +33,8 @@ fn all_keys_are_read() {
     let config = parse(
         "repository = \"~/r\"\nstate_dir = \"/s\"\ncache_dir = \"cache\"\npassphrase_file = \"~/p\"\n\
          passphrase_command = \"pass show $${X} ${Y:-z}\"\nrclone_program = \"~/bin/rclone\"\nbwlimit = \"10M\"\n\
-         tpslimit = 4\nconnections = \"3\"\ntimeout = \"2m\"\ndeadline = 90\n",
+         tpslimit = 4\nconnections = \"3\"\ntimeout = \"2m\"\ndeadline = 90\n\
+         shrink_alarm = 30\n",
     )
     .unwrap();
     let want = Config {
@@ -44,6 +45,7 @@ fn all_keys_are_read() {
         passphrase_file: Some("/h/p".into()),
         passphrase_command: Some("pass show $${X} ${Y:-z}".into()),
         rclone_program: Some("/h/bin/rclone".into()),
+        shrink_alarm: Some(30),
         limits: Limits {
             bwlimit: Some("10M".into()),
             tpslimit: Some(4.0),
@@ -59,6 +61,8 @@ fn all_keys_are_read() {
     assert_eq!(config.line("remote"), None);
     assert_eq!(parse("repository = \"rclone:a:b\"").unwrap().repository, Some("rclone:a:b".into()));
     assert_eq!(parse("").unwrap().repository, None);
+    assert_eq!(parse("shrink_alarm = \"off\"").unwrap().shrink_alarm, Some(0));
+    assert_eq!(parse("shrink_alarm = false").unwrap().shrink_alarm, Some(0));
     assert_eq!(parse("rclone_program = \"rclone-1.75\"").unwrap().rclone_program, Some("rclone-1.75".into()));
 }
 
@@ -73,6 +77,7 @@ fn what_is_wrong_is_said_with_its_line() {
         ("\nbucket = \"b\"", "2: unknown key `bucket`; it belongs into the table [remote]"),
         ("remote = \"b2:x\"", "1: `remote` must be a table: [remote]"),
         ("connections = 0", "1: `connections` must be a number of requests under way at once, from 1 to 64"),
+        ("shrink_alarm = 101", "1: `shrink_alarm` must be a percentage from 0 to 100, or off"),
         ("timeout = true", "1: `timeout` must be a text or a number"),
         (
             "\ntimeout = \"2 weeks\"",

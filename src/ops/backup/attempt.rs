@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::fs::{self, Dir};
 use crate::gather::{IncludeSet, Profile, RuleOptions, Rules, TreeWalk, WalkOptions};
 use crate::model::{ObjectId, RepoPath, Snapshot, SnapshotKind, Stats, Timestamp};
-use crate::ops::{cache_keys, rollback};
+use crate::ops::{alarm, cache_keys, rollback};
 use crate::remote::RequestCounts;
 use crate::repo::{
     Baseline, BlobReader, Catalog, CatalogEntry, ManifestReader, ObjectInfo, Packer, Published, RepoError,
@@ -385,7 +385,7 @@ impl Attempt<'_> {
             program: concat!("exuvia ", env!("CARGO_PKG_VERSION")).to_string(),
             writer: crate::model::WriterId([0; 16]),
             sequence: 0,
-            parent: parent.map(|(id, _)| id),
+            parent: parent.as_ref().map(|(id, _)| *id),
             root: self.source.root.as_os_str().as_bytes().to_vec(),
             paths: self.source.paths.clone(),
             selection: self.source.selection.clone(),
@@ -396,7 +396,13 @@ impl Attempt<'_> {
             error_count: sequencer.errors.len() as u64,
             databases,
             stats,
+            losses: Vec::new(),
         };
+        // Of a state that is about to be overwritten nobody asks that it be whole.
+        let alarm = self.request.alarm.filter(|_| self.request.kind == SnapshotKind::Regular);
+        if let (Some((_, parent)), Some(threshold)) = (&parent, alarm) {
+            snapshot.losses = alarm::losses(parent, &snapshot, threshold);
+        }
         let mut outcome = Outcome {
             id: None,
             snapshot: snapshot.clone(),

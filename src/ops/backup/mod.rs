@@ -22,6 +22,7 @@ pub use self::sequence::Observer;
 use crate::clock::Clock;
 use crate::format::marker_v1::Operation;
 use crate::model::{Classify, ErrorClass, FileError, ObjectId, Reason, Snapshot, SnapshotKind};
+use crate::ops::alarm::Threshold;
 use crate::remote::{Counting, RequestCounts};
 use crate::repo::{Catalog, PackerOptions, PageTable, RepoError, Repository};
 use crate::report::Monitor;
@@ -110,6 +111,8 @@ pub struct Request {
     pub skip_if_unchanged: bool,
     /// Check every captured database thoroughly.
     pub verify: bool,
+    /// How much may be gone before the shrink alarm is raised; `None` when it never is.
+    pub alarm: Option<Threshold>,
     /// How to pack.
     pub packer: PackerOptions,
 }
@@ -129,6 +132,7 @@ impl Request {
             rescan: false,
             skip_if_unchanged: false,
             verify: false,
+            alarm: Some(Threshold::default()),
             packer,
         }
     }

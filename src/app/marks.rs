@@ -1,0 +1,97 @@
+//! Listing snapshots with their marks, and answering them.
+
+use std::collections::BTreeSet;
+
+use super::run::{open, time_of, zoned};
+use super::{AppError, Session, SnapshotInfo};
+use crate::model::{ObjectId, SnapshotKind};
+use crate::ops::{alarm, forget, select};
+use crate::repo::{Catalog, Repository};
+
+/// Snapshots, and which of their alarms are answered.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    /// Oldest first.
+    pub snapshots: Vec<SnapshotInfo>,
+    /// Records that could not be read; each was warned about.
+    pub unreadable: u64,
+    /// Those that somebody accepted, of those that the shrink alarm was raised over.
+    pub accepted: BTreeSet<ObjectId>,
+}
+
+impl Listing {
+    pub(super) fn load(
+        session: &Session,
+        repository: &Repository,
+        kind: SnapshotKind,
+    ) -> Result<Self, AppError> {
+        let mut listing = Self::default();
+        for entry in Catalog::load(repository, kind)?.entries() {
+            match repository.snapshot(entry) {
+                Ok(snapshot) => listing.snapshots.push(SnapshotInfo { id: entry.id, snapshot }),
+                // One damaged record must not hide the others; `check` counts it.
+                Err(e) => {
+                    listing.unreadable += 1;
+                    session.monitor.warning(None, &e.to_string());
+                }
+            }
+        }
+        if listing.snapshots.iter().any(|info| info.snapshot.is_marked()) {
+            listing.accepted = repository.accepted()?;
+        }
+        Ok(listing)
+    }
+
+    /// True when the alarm was raised over it and nobody accepted that.
+    #[must_use]
+    pub fn is_open(&self, info: &SnapshotInfo) -> bool {
+        info.snapshot.is_marked() && !self.accepted.contains(&info.id)
+    }
+}
+
+/// Lists snapshots.
+pub fn listing(session: &Session, safety: bool) -> Result<Listing, AppError> {
+    let (repository, _) = open(session)?;
+    let kind = if safety { SnapshotKind::Safety } else { SnapshotKind::Regular };
+    Listing::load(session, &repository, kind)
+}
+
+/// Accepts what snapshots lost. Returns them, and those among them that nobody had accepted before.
+pub fn accept(session: &Session, words: &[String]) -> Result<(Vec<SnapshotInfo>, Vec<ObjectId>), AppError> {
+    let (repository, _) = open(session)?;
+    let catalog = Catalog::load(&repository, SnapshotKind::Regular)?;
+    let now = zoned(session.clock.as_ref());
+    let mut found = Vec::new();
+    for word in words {
+        let entry = select::choose(&catalog, word, &now, &time_of(&repository))?;
+        found.push((entry.id, repository.snapshot(entry)?));
+    }
+    let fresh = alarm::accept(&repository, &found, session.clock.as_ref())?;
+    Ok((found.into_iter().map(|(id, snapshot)| SnapshotInfo { id, snapshot }).collect(), fresh))
+}
+
+/// Safety snapshots that are named and can be removed.
+pub struct ForgetPlan {
+    repository: Repository,
+    targets: Vec<forget::Target>,
+}
+
+impl ForgetPlan {
+    /// What would be removed.
+    #[must_use]
+    pub fn snapshots(&self) -> Vec<(ObjectId, crate::model::Timestamp)> {
+        self.targets.iter().map(|target| (target.id(), target.time())).collect()
+    }
+
+    /// Removes them. The space they take is freed by a prune.
+    pub fn run(self, session: &Session) -> Result<(), AppError> {
+        Ok(forget::run(&self.repository, &self.targets, session.monitor.as_ref())?)
+    }
+}
+
+/// Looks up safety snapshots by their ids or unique beginnings of these, to be removed.
+pub fn forget_safety(session: &Session, ids: &[String]) -> Result<ForgetPlan, AppError> {
+    let (repository, _) = open(session)?;
+    let targets = forget::plan(&repository, ids)?;
+    Ok(ForgetPlan { repository, targets })
+}

@@ -1,0 +1,76 @@
+//! Whether all is well with the backups of a state dir.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::marks::Listing;
+use super::run::open;
+use super::{AppError, Session, SnapshotInfo};
+use crate::fs;
+use crate::model::{DrillResult, Snapshot, SnapshotKind, Timestamp, Verdict};
+use crate::repo::Catalog;
+
+/// What is not well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// There is no snapshot of the state dir from this machine.
+    NeverBackedUp,
+    /// The last drill did not bring everything back.
+    DrillFailed,
+    /// The shrink alarm was raised, and nobody accepted that.
+    Shrunk(usize),
+    /// Records of snapshots that cannot be read.
+    Unreadable(u64),
+}
+
+/// The state of the backups of one state dir.
+#[derive(Debug, Clone)]
+pub struct StatusOutcome {
+    /// When this was found.
+    pub now: Timestamp,
+    /// The newest snapshot of all of the state dir, from this machine.
+    pub newest: Option<SnapshotInfo>,
+    /// Regular snapshots in the repository, of whatever.
+    pub snapshots: u64,
+    /// Safety snapshots.
+    pub safety: u64,
+    /// The last drill on this machine.
+    pub drill: Option<DrillResult>,
+    /// Snapshots that the shrink alarm was raised over and nobody accepted, oldest first.
+    pub alarms: Vec<SnapshotInfo>,
+    /// What is not well; nothing when all is.
+    pub problems: Vec<Health>,
+}
+
+/// Looks at a repository and at what was remembered of it.
+pub fn status(session: &Session, state_dir: &Path) -> Result<StatusOutcome, AppError> {
+    let (repository, _) = open(session)?;
+    let listing = Listing::load(session, &repository, SnapshotKind::Regular)?;
+    let safety = Catalog::load(&repository, SnapshotKind::Safety)?.entries().len() as u64;
+    // As a backup records it; a directory that is not there cannot be asked.
+    let root = state_dir.canonicalize().unwrap_or_else(|_| state_dir.to_path_buf());
+    let (root, host) = (root.as_os_str().as_bytes(), fs::hostname());
+    let newest = listing.snapshots.iter().rev().find(|info| is_of(&info.snapshot, root, &host)).cloned();
+    let alarms: Vec<_> = listing.snapshots.iter().filter(|info| listing.is_open(info)).cloned().collect();
+    let drill = repository.cache().last_drill();
+    let mut problems = Vec::new();
+    if newest.is_none() {
+        problems.push(Health::NeverBackedUp);
+    }
+    if drill.as_ref().is_some_and(|drill| drill.verdict != Verdict::Good) {
+        problems.push(Health::DrillFailed);
+    }
+    if !alarms.is_empty() {
+        problems.push(Health::Shrunk(alarms.len()));
+    }
+    if listing.unreadable > 0 {
+        problems.push(Health::Unreadable(listing.unreadable));
+    }
+    let snapshots = listing.snapshots.len() as u64 + listing.unreadable;
+    Ok(StatusOutcome { now: session.clock.now(), newest, snapshots, safety, drill, alarms, problems })
+}
+
+/// It is of all of a directory, and was taken on this machine.
+fn is_of(snapshot: &Snapshot, root: &[u8], host: &str) -> bool {
+    snapshot.host == host && snapshot.root == root && snapshot.paths == [root]
+}
