@@ -52,6 +52,7 @@ mod capture;
 mod check;
 mod lock;
 mod overwrite;
+mod rows;
 mod stamp;
 mod stream;
 #[cfg(test)]
@@ -65,6 +66,7 @@ pub use capture::capture;
 pub use check::verify_file;
 pub use lock::is_open_elsewhere;
 pub use overwrite::overwrite;
+pub use rows::{Counted, Differences, Images, ObjectDifference, RowCounts, SchemaChange, TableDifference};
 pub use stamp::{FileStamp, SourceStamp, WalStamp};
 pub use stream::PageSink;
 
