@@ -222,3 +222,6 @@ fn same_metadata(old: &Entry, new: &Entry, attention: Attention) -> bool {
         && a.xattrs == b.xattrs
         && (a.owner == b.owner || !attention.owner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,3 +11,6 @@ pub mod forget;
 pub mod restore;
 pub mod rollback;
 pub mod select;
+
+#[cfg(test)]
+mod random_trees;
