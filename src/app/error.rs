@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::model::{Classify, ErrorClass};
-use crate::ops::{alarm, backup, check, drill, forget, restore, rollback, select};
+use crate::ops::{alarm, backup, check, diff, drill, find, forget, restore, rollback, select};
 use crate::remote::{Fault, RemoteError};
 use crate::repo::RepoError;
 
@@ -19,6 +19,12 @@ pub enum AppError {
     /// A check.
     #[error(transparent)]
     Check(#[from] check::Error),
+    /// A comparison.
+    #[error(transparent)]
+    Diff(diff::Error),
+    /// A pattern.
+    #[error(transparent)]
+    Pattern(#[from] find::PatternError),
     /// A restore.
     #[error(transparent)]
     Restore(#[from] restore::Error),
@@ -73,6 +79,16 @@ pub enum AppError {
     Output(#[from] std::io::Error),
 }
 
+impl From<diff::Error> for AppError {
+    fn from(error: diff::Error) -> Self {
+        match error {
+            // A reader that went away is the same whoever wrote.
+            diff::Error::Output(e) => Self::Output(e),
+            other => Self::Diff(other),
+        }
+    }
+}
+
 impl AppError {
     /// What kind of failure a storage service reported, if one did.
     #[must_use]
@@ -84,6 +100,7 @@ impl AppError {
             | Self::Drill(drill::Error::Repo(e) | drill::Error::Restore(restore::Error::Repo(e)))
             | Self::Backup(backup::Error::Repo(e))
             | Self::Check(check::Error::Repo(e))
+            | Self::Diff(diff::Error::Repo(e) | diff::Error::Backup(backup::Error::Repo(e)))
             | Self::Restore(restore::Error::Repo(e))
             | Self::Rollback(rollback::Error::Repo(e)) => e,
             _ => return None,
@@ -101,6 +118,8 @@ impl Classify for AppError {
             Self::Repo(e) => e.class(),
             Self::Backup(e) => e.class(),
             Self::Check(e) => e.class(),
+            Self::Diff(e) => e.class(),
+            Self::Pattern(e) => e.class(),
             Self::Restore(e) => e.class(),
             Self::Rollback(e) => e.class(),
             Self::NotHere { .. } => ErrorClass::Usage,

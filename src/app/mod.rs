@@ -2,9 +2,11 @@
 //! operation of [`crate::ops`]. Knows no terminal and no environment.
 
 mod bench;
+mod diff;
 mod doctor;
 mod drill;
 mod error;
+mod find;
 mod location;
 mod marks;
 mod requests;
@@ -17,9 +19,11 @@ pub use bench::{
     BenchOutcome, BenchRequest, Bound, Estimate, Left, Level, Rate, RemoteOutcome, RemoteSpeed, Stages, Tree,
     bench,
 };
+pub use diff::{DiffOutcome, DiffRequest, diff};
 pub use doctor::{Finding, Severity, doctor};
 pub use drill::drill;
 pub use error::AppError;
+pub use find::{FindOutcome, FindRequest, find};
 pub use location::{Location, LocationError, SCHEME};
 pub use marks::{ForgetPlan, Listing, accept, forget_safety, listing};
 pub use requests::{
@@ -35,11 +39,16 @@ pub use status::{Health, StatusOutcome, status};
 
 pub use crate::crypto::{Passphrase, ScryptParams};
 pub use crate::gather::Profile;
+pub use crate::gather::sqlite::{
+    Differences as DatabaseDifferences, ObjectDifference, RowCounts, SchemaChange, TableDifference,
+};
 pub use crate::ops::alarm::Threshold;
 pub use crate::ops::backup::{Outcome as BackupOutcome, ProfileChoice, Selection};
 pub use crate::ops::check::{Outcome as CheckOutcome, Problem, ReadData};
 pub use crate::ops::compare::Change;
+pub use crate::ops::diff::{Difference, Patch, Request as DiffOptions, Summary as DiffSummary};
 pub use crate::ops::drill::Error as DrillError;
+pub use crate::ops::find::{Tree as FoundTree, Version};
 pub use crate::ops::restore::Outcome as RestoreOutcome;
 pub use crate::ops::rollback::{
     Error as RollbackError, Outcome as RolledBack, Plan as RollbackPlan, Step as RollbackStep,

@@ -58,7 +58,7 @@ pub(super) fn open(session: &Session) -> Result<(Repository, Arc<Counting>), App
     Ok((repository, counting))
 }
 
-fn index(repository: &Repository) -> Result<Arc<LoadedIndex>, RepoError> {
+pub(super) fn index(repository: &Repository) -> Result<Arc<LoadedIndex>, RepoError> {
     SharedIndex::new(repository).get()
 }
 

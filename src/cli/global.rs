@@ -166,6 +166,11 @@ impl Opened {
         self.stream(run)?.ok_or_else(|| CliError::failed("the output was closed"))
     }
 
+    /// Takes the bar away, where results are written before the use case ends.
+    pub(super) fn clear(&self) {
+        self.screen.finish();
+    }
+
     pub(super) fn warnings(&self) -> u64 {
         self.screen.warnings()
     }

@@ -11,7 +11,7 @@ use super::interrupt::OnSignal;
 use super::output::{self, Output};
 use super::{snap_path, text, units};
 use crate::app::{self, LsRequest};
-use crate::model::{Capture, Entry, EntryKind};
+use crate::model::{Capture, Entry, EntryKind, RepoPath};
 
 /// List the files of a snapshot
 #[derive(clap::Args, Debug)]
@@ -26,7 +26,7 @@ pub(super) struct Args {
     path: Option<OsString>,
 
     /// Show permissions, owner, size and time
-    #[arg(short)]
+    #[arg(short, long)]
     long: bool,
 
     /// Descend into directories
@@ -86,7 +86,8 @@ impl<'a> From<&'a Entry> for Row<'a> {
     }
 }
 
-fn kind(kind: &EntryKind) -> (char, &'static str) {
+/// The letter of a type in permissions, and its name in JSON.
+pub(super) fn kind(kind: &EntryKind) -> (char, &'static str) {
     match kind {
         EntryKind::File(_) => ('-', "file"),
         EntryKind::Directory => ('d', "dir"),
@@ -97,10 +98,18 @@ fn kind(kind: &EntryKind) -> (char, &'static str) {
     }
 }
 
-/// One line for people. Names go out as they are when a program reads them.
+/// A path in a line of its own. Names go out as they are when a program reads them.
+pub(super) fn line_name(path: &RepoPath, escape: bool) -> Vec<u8> {
+    match (path.is_root(), escape) {
+        (true, _) => b".".to_vec(),
+        (false, true) => text::printable(path.as_bytes()).into_bytes(),
+        (false, false) => path.as_bytes().to_vec(),
+    }
+}
+
+/// One line for people.
 fn line(entry: &Entry, long: bool, escape: bool) -> Vec<u8> {
     let name = |bytes: &[u8]| if escape { text::printable(bytes).into_bytes() } else { bytes.to_vec() };
-    let path = if entry.path.is_root() { name(b".") } else { name(entry.path.as_bytes()) };
     let mut out = Vec::new();
     if long {
         let owner = &entry.meta.owner;
@@ -120,7 +129,7 @@ fn line(entry: &Entry, long: bool, escape: bool) -> Vec<u8> {
             .as_bytes(),
         );
     }
-    out.extend_from_slice(&path);
+    out.extend_from_slice(&line_name(&entry.path, escape));
     if let (true, EntryKind::Symlink(target)) = (long, &entry.kind) {
         out.extend_from_slice(b" -> ");
         out.extend_from_slice(&name(target));
@@ -163,7 +172,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::{Metadata, Owner, RepoPath};
+    use crate::model::{Metadata, Owner};
 
     fn link() -> Entry {
         let owner = Owner { uid: 7, gid: 8, user: "ann".to_owned(), group: String::new() };

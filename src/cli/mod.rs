@@ -21,8 +21,10 @@ mod cat;
 mod check;
 mod completions;
 mod config;
+mod diff;
 mod doctor;
 mod drill;
+mod find;
 mod forget;
 mod init;
 mod key;
@@ -101,6 +103,8 @@ enum Command {
     Snapshots(snapshots::Args),
     Ls(ls::Args),
     Cat(cat::Args),
+    Diff(diff::Args),
+    Find(find::Args),
     Restore(restore::Args),
     Rollback(rollback::Args),
     Undo(rollback::UndoArgs),
@@ -153,6 +157,8 @@ fn dispatch(cli: Cli, env: Environment, output: Output, exit: fn(i32)) -> Result
         Command::Snapshots(args) => snapshots::run(&args, &ctx),
         Command::Ls(args) => ls::run(&args, &ctx),
         Command::Cat(args) => cat::run(&args, &ctx),
+        Command::Diff(args) => diff::run(args, &ctx),
+        Command::Find(args) => find::run(args, &ctx),
         Command::Restore(args) => restore::run(args, &ctx),
         Command::Rollback(args) => rollback::run(args, &ctx),
         Command::Undo(args) => rollback::undo(&args, &ctx),

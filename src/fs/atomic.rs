@@ -53,6 +53,12 @@ impl TempFile {
         &mut self.file
     }
 
+    /// Its name in the directory that it was made in.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
     /// Metadata of the file.
     pub fn stat(&self) -> io::Result<Stat> {
         stat_file(&self.file)

@@ -6,12 +6,14 @@ use std::process::Stdio;
 
 use crate::support::{Place, names};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 16] = [
     "init",
     "backup",
     "snapshots",
     "ls",
     "cat",
+    "diff",
+    "find",
     "restore",
     "check",
     "stats",

@@ -186,7 +186,7 @@ fn keys_come_and_go() {
 }
 
 /// The program as somebody whom modes keep from reading: root reads everything.
-fn as_nobody(place: &Place, args: &[&str]) -> Run {
+pub(crate) fn as_nobody(place: &Place, args: &[&str]) -> Run {
     const NOBODY: u32 = 65_534;
     if !geteuid().is_root() {
         return place.run(args);

@@ -9,6 +9,7 @@ mod codes;
 mod concurrent;
 mod crash;
 mod damage;
+mod diff;
 mod drill;
 mod fidelity;
 mod forget;
