@@ -462,6 +462,30 @@ fn every_version_of_a_path_is_found() {
 }
 
 #[test]
+fn safety_snapshots_are_looked_into_when_asked() {
+    let mut place = with_repository();
+    let tree = place.path("tree");
+    put(&tree, "a.md", b"one\n");
+    place.backup("tree");
+    put(&tree, "a.md", b"never backed up\n");
+    place.set("EXUVIA_STATE_DIR", "tree");
+    place.run(&["rollback", "latest", "--yes"]).exits(0);
+    assert_eq!(diff(&place, &[]).1["identical"], true);
+    let sizes = |args: &[&str]| -> Vec<u64> {
+        let found = find(&place, args);
+        found[0]["versions"].as_array().unwrap().iter().map(|v| v["size"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(sizes(&["a.md"]), [4]);
+    assert_eq!(sizes(&["a.md", "--safety"]), [4, 16]);
+    let rows = place.run(&["--json", "snapshots", "--safety"]).exits(0).summary();
+    let safety = rows.as_array().unwrap().iter().find(|row| row["kind"] == "safety").unwrap();
+    let id = safety["id"].as_str().unwrap();
+    assert_eq!(sizes(&["a.md", "--snapshot", id]), [16]);
+    // What a rollback put aside can be compared too.
+    assert_eq!(told(&diff(&place, &[id, "latest"]).0), ["content a.md"]);
+}
+
+#[test]
 fn a_listing_tells_permissions_sizes_and_times() {
     let place = with_repository();
     put(&place.path("tree"), "a.md", b"text\n");

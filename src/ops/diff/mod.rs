@@ -18,9 +18,7 @@ use super::backup;
 use super::compare::{self, Attention, Change, Merge, Pair, Settle};
 use crate::clock::Clock;
 use crate::gather::sqlite::{Differences, Images};
-use crate::model::{
-    Capture, Classify, Entry, EntryKind, ErrorClass, FileError, ManifestRef, RepoPath, Slices,
-};
+use crate::model::{Capture, Classify, Entry, EntryKind, ErrorClass, FileError, ManifestRef, RepoPath};
 use crate::repo::{BlobReader, Catalog, ManifestReader, RepoError, Repository};
 use crate::report::{Monitor, Phase};
 
@@ -344,44 +342,13 @@ impl Sorter<'_> {
         }
         // The first name of a file may come or go without any change of the others.
         (pair.old_link, pair.new_link) = (None, None);
-        let change = match change(&pair, blobs, settle)? {
+        let attention = Attention { owner: true, directory_times: false };
+        let change = match compare::change(&pair, blobs, settle, attention)? {
             None | Some(Change::Metadata) if relinked => Some(Change::Link),
             other => other,
         };
         Ok(change.map(|change| (change, pair)))
     }
-}
-
-fn change(pair: &Pair, blobs: &BlobReader<'_>, settle: &dyn Settle) -> Result<Option<Change>, RepoError> {
-    let attention = Attention { owner: true, directory_times: false };
-    if let (Some(old), Some(new)) = (&pair.old, &pair.new)
-        && is_open(old, new, blobs)?
-    {
-        if !settle.same_content(old, new)? {
-            return Ok(Some(Change::Content));
-        }
-        let same = Entry { kind: old.kind.clone(), ..new.clone() };
-        let pair = Pair { new: Some(same), ..pair.clone() };
-        return compare::change(&pair, blobs, settle, attention);
-    }
-    compare::change(pair, blobs, settle, attention)
-}
-
-/// True of images of one size of which the new one has many slices and is not stored: their lists are not
-/// stored either, so that only the bytes can tell.
-fn is_open(old: &Entry, new: &Entry, blobs: &BlobReader<'_>) -> Result<bool, RepoError> {
-    let (Some(from), Some(to)) = (old.content(), new.content()) else { return Ok(false) };
-    let images = matches!((from.capture, to.capture), (Capture::Sqlite { .. }, Capture::Sqlite { .. }));
-    let Slices::Lists(lists) = &to.slices else { return Ok(false) };
-    if !images || from.size != to.size || from.slices == to.slices {
-        return Ok(false);
-    }
-    for id in lists {
-        if blobs.index().get(id)?.is_none() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Tells of differences, with what was asked for about each.
