@@ -299,6 +299,7 @@ mod tests {
             errors: Vec::new(),
             error_count: 0,
             databases: Vec::new(),
+            losses: Vec::new(),
             stats: Stats::default(),
         }
     }
