@@ -131,6 +131,12 @@ pub fn backup(session: &Session, request: &BackupRequest) -> Result<BackupOutcom
     let (handle, counting) = counted(session);
     let (repository, catalog) = Repository::open_for_backup(handle, &session.passphrase, session.caches())?;
     let uploads = uploads(&repository);
+    // Together with other backups, but not with a rollback. What cannot be opened is the backup's to tell of;
+    // where there are no locks, there is no rollback either.
+    let root = crate::fs::Dir::open(&request.root).ok();
+    if root.as_ref().is_some_and(|dir| matches!(dir.try_lock(false), Ok(false))) {
+        return Err(ops_rollback::Error::Busy { path: request.root.clone() }.into());
+    }
     let mut tags = request.tags.clone();
     if ops_rollback::unfinished(&request.root)?.is_some() {
         // Whoever meets it later must not take a mixture for a state that was meant.

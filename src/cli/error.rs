@@ -151,6 +151,7 @@ fn rollback(error: CliError, why: &RollbackError) -> CliError {
         RollbackError::Unfinished { .. } => error.hint(
             "`exuvia rollback --continue` finishes it, `exuvia rollback --abort` goes back to what was there before",
         ),
+        RollbackError::Busy { .. } => error.hint("try again when it is done"),
         RollbackError::Running { .. } => error
             .hint("stop it first: `openclaw gateway stop`")
             .hint("--live goes on beside it: databases are replaced in one transaction each, but what it holds in memory it will write again"),

@@ -243,10 +243,12 @@ impl Dir {
         Ok(rustix::fs::unlinkat(&self.fd, one(name)?, AtFlags::REMOVEDIR)?)
     }
 
-    /// Takes a lock on this directory that goes with the handle; false while another handle has it. Only who
-    /// asks for it heeds it.
-    pub fn try_lock(&self) -> io::Result<bool> {
-        match rustix::fs::flock(&self.fd, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+    /// Takes a lock on this directory, for itself alone or together with others that share it, that goes with
+    /// the handle; false while another handle has one that excludes it. Only who asks for it heeds it.
+    pub fn try_lock(&self, alone: bool) -> io::Result<bool> {
+        use rustix::fs::FlockOperation as Lock;
+        let lock = if alone { Lock::NonBlockingLockExclusive } else { Lock::NonBlockingLockShared };
+        match rustix::fs::flock(&self.fd, lock) {
             Ok(()) => Ok(true),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
             Err(e) => Err(e.into()),

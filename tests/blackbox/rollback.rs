@@ -552,3 +552,22 @@ fn what_cannot_be_done_is_told_until_it_is() {
     place.run(&["undo", "--yes"]).exits(0);
     same(&picture(&tree), &after, "undone to what was there before it all");
 }
+
+#[test]
+fn a_backup_and_a_rollback_wait_for_each_other() {
+    use rustix::fs::{FlockOperation, flock};
+    let (place, _) = world();
+    let after = mutate(&place);
+    let dir = fs::File::open(place.path("tree")).unwrap();
+    // As a backup holds it: others may, a rollback may not.
+    flock(&dir, FlockOperation::LockShared).unwrap();
+    rollback(&place, &[]).exits(11);
+    place.run(&["backup"]).exits(0);
+    // As a rollback holds it.
+    flock(&dir, FlockOperation::LockExclusive).unwrap();
+    rollback(&place, &["latest~1"]).exits(11);
+    place.run(&["backup"]).exits(11);
+    flock(&dir, FlockOperation::Unlock).unwrap();
+    same(&picture(&place.path("tree")), &after, "as it was");
+    rollback(&place, &["latest~1"]).exits(0);
+}

@@ -173,6 +173,11 @@ fn hard_link(
     to.hard_link_at(&from, first, name).map(|()| true)
 }
 
+/// Makes a symlink, fifo or device in a directory, under the one name that is its path.
+pub(in crate::ops) fn make_special(request: &Request, dir: &Arc<Dir>, entry: &Entry) -> io::Result<()> {
+    special(request, &mut Dirs::new(dir), entry).map(drop)
+}
+
 /// Makes a symlink, fifo or device; false for a device that was not asked for.
 pub(super) fn special(request: &Request, dirs: &mut Dirs<'_>, entry: &Entry) -> io::Result<bool> {
     let dir = dirs.parent_of(&entry.path)?;

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub(in crate::ops) use self::finish::apply as apply_metadata;
+pub(in crate::ops) use self::finish::{apply as apply_metadata, make_special};
 use self::plan::{Plan, Planner};
 pub(in crate::ops) use self::seed::Seed;
 pub use self::stage::{Nearby, Staged, stage};

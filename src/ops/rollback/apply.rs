@@ -9,9 +9,9 @@ use super::journal::{self, Journal};
 use super::plan::{Plan, Step};
 use super::stage::{NEW, OLD, remove_all};
 use super::{Error, Request};
-use crate::fs::{self, Dir, FileKind, Stat};
+use crate::fs::{self, Dir, FileKind, Stat, TempFile};
 use crate::gather::sqlite;
-use crate::model::{Entry, EntryKind, FileError, ObjectId, RepoPath};
+use crate::model::{Capture, Entry, EntryKind, FileError, ObjectId, RepoPath};
 use crate::ops::compare::Change;
 use crate::ops::restore::{self, Dirs};
 use crate::repo::{BlobReader, ManifestReader, PageTable};
@@ -118,8 +118,7 @@ impl Work<'_> {
             };
             note(applied, step, done);
         }
-        let done = self.directories(plan);
-        note(applied, &Step::root(), done);
+        self.directories(plan, applied);
     }
 
     /// Takes away what is there.
@@ -141,8 +140,10 @@ impl Work<'_> {
         if super::plan::is_database(have) {
             let path = self.request.root.join(step.path.to_os_path());
             if let Some(holder) = database::holder(&path)? {
-                return Err(io::Error::other(format!("is open in {holder}")));
+                return Err(in_use(&holder));
             }
+        }
+        if is_image(have) {
             return self.put_database_aside(step, &parent, folders, applied);
         }
         match parent.stat_at(name) {
@@ -172,29 +173,60 @@ impl Work<'_> {
         };
         let path = self.request.root.join(step.path.to_os_path());
         let is_file = there.is_some_and(|stat| stat.kind == FileKind::File);
-        if step.is_database() && is_file {
-            if let Some(holder) = database::holder(&path)? {
-                let image = ready;
-                sqlite::overwrite(&self.ready_path(image)?, &path)
-                    .map_err(|e| io::Error::other(format!("{e}; it is open in {holder}")))?;
-                applied.live.push((step.path.clone(), image.to_vec()));
-                applied.files += 1;
-                return Ok(());
-            }
-            self.put_database_aside(step, &parent, folders, applied)?;
-        } else if let Some(stat) = there
-            && !step.have.as_ref().is_some_and(|have| is_as_saved(have, &stat))
+        if step.is_database()
+            && is_file
+            && let Some(holder) = database::holder(&path)?
         {
-            self.keep(&parent, &[name.to_vec()], &step.path, applied)?;
-        } else if step.is_database() {
-            // The log of one that is gone would be replayed into this one.
-            for name in database::companions(&parent, name) {
-                self.keep(&parent, std::slice::from_ref(&name), &beside(&step.path, &name)?, applied)?;
+            // A raw copy is no image: what belongs to it lies in other files.
+            if !step.want.as_ref().is_some_and(is_image) {
+                return Err(in_use(&holder));
             }
+            sqlite::overwrite(&self.ready_path(ready)?, &path)
+                .map_err(|e| io::Error::other(format!("{e}; it is open in {holder}")))?;
+            applied.live.push((step.path.clone(), ready.to_vec()));
+            applied.files += 1;
+            return Ok(());
         }
-        folders.new.rename_at(ready, &parent, name)?;
+        match (there, &step.have) {
+            (Some(_), Some(have)) if is_image(have) => {
+                self.put_database_aside(step, &parent, folders, applied)?;
+            }
+            (Some(stat), Some(have)) if is_as_saved(have, &stat) => {}
+            (Some(_), _) => self.keep(&parent, &[name.to_vec()], &step.path, applied)?,
+            // The log of a database that is gone would be replayed into this one.
+            (None, _) if step.want.as_ref().is_some_and(is_image) => {
+                self.keep(&parent, &database::companions(&parent, name), &step.path, applied)?;
+            }
+            (None, _) => {}
+        }
+        self.move_into(ready, step, folders, &parent)?;
         applied.files += u64::from(step.want.as_ref().is_some_and(|want| want.content().is_some()));
         Ok(())
+    }
+
+    /// Gives what was made ready its name. On another file system, below a mount point, it is made once more
+    /// beside its place.
+    fn move_into(&self, ready: &[u8], step: &Step, folders: &Folders, parent: &Arc<Dir>) -> io::Result<()> {
+        let name = step.path.name();
+        match folders.new.rename_at(ready, parent, name) {
+            Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {}
+            other => return other,
+        }
+        let Some(want) = &step.want else { return Ok(()) };
+        let aside = [TempFile::PREFIX.as_bytes(), b"rollback-", ready].concat();
+        remove_all(parent, &aside)?;
+        let request = self.restore_request();
+        if want.content().is_some() {
+            let (mut from, _) = folders.new.open_regular(ready)?;
+            let mut file = parent.create_file(&aside, 0o600)?;
+            io::copy(&mut from, &mut file)?;
+            restore::apply_metadata(&request, &file, &want.meta)?;
+            file.sync_all()?;
+        } else {
+            let path = RepoPath::new(aside.clone()).map_err(io::Error::other)?;
+            restore::make_special(&request, parent, &Entry { path, ..want.clone() })?;
+        }
+        parent.rename_at(&aside, parent, name)
     }
 
     fn ready_path(&self, ready: &[u8]) -> io::Result<std::path::PathBuf> {
@@ -227,6 +259,7 @@ impl Work<'_> {
             let aside = blake3::hash(&aside).to_hex();
             match parent.rename_at(name, &folders.old, aside.as_bytes()) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) if e.kind() == io::ErrorKind::CrossesDevices => parent.unlink(name)?,
                 other => other?,
             }
         }
@@ -241,6 +274,9 @@ impl Work<'_> {
         path: &RepoPath,
         applied: &mut Applied,
     ) -> io::Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
         let folder = format!("exuvia-kept-{}", self.safety.short());
         let mut at = RepoPath::new(folder.into_bytes()).map_err(io::Error::other)?;
         make_dir(self.root, at.name())?;
@@ -251,25 +287,22 @@ impl Work<'_> {
             at = at.join(component).map_err(io::Error::other)?;
         }
         for name in names {
-            let mut to = name.clone();
-            let mut n = 0;
-            loop {
-                match parent.rename_new_at(name, &dir, &to) {
-                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                        n += 1;
-                        to = [&name[..], format!(".{n}").as_bytes()].concat();
-                    }
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => break,
-                    other => {
-                        other?;
-                        let kept = at.join(&to).map_err(io::Error::other)?;
-                        let from = beside(path, name)?;
-                        self.monitor.warning(Some(&from), &format!("had changed, and is kept as {kept}"));
-                        applied.kept.push((from, kept));
-                        break;
-                    }
+            let kept = match rename_free(parent, name, &dir, name) {
+                Ok(Some(to)) => at.join(&to),
+                // Below a mount point: what is kept stays in its directory.
+                Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
+                    let to = [&name[..], b".exuvia-kept"].concat();
+                    let Some(to) = rename_free(parent, name, parent, &to)? else { continue };
+                    path.parent().unwrap_or_default().join(&to)
                 }
-            }
+                other => match other? {
+                    Some(to) => at.join(&to),
+                    None => continue,
+                },
+            };
+            let (kept, from) = (kept.map_err(io::Error::other)?, beside(path, name)?);
+            self.monitor.warning(Some(&from), &format!("had changed, and is kept as {kept}"));
+            applied.kept.push((from, kept));
         }
         Ok(())
     }
@@ -321,7 +354,7 @@ impl Work<'_> {
     }
 
     /// Metadata of all directories that are new, differ, or have had a name changed in them.
-    fn directories(&self, plan: &Plan) -> io::Result<()> {
+    fn directories(&self, plan: &Plan, applied: &mut Applied) {
         let mut touched = BTreeSet::new();
         let mut entries: Vec<(&Step, Entry)> = Vec::new();
         for step in &plan.steps {
@@ -332,23 +365,23 @@ impl Work<'_> {
         }
         let own: BTreeSet<_> = entries.iter().map(|(step, _)| step.path.clone()).collect();
         touched.retain(|path| !own.contains(path) && self.concerns(path));
-        let others = self.wanted(&touched)?;
+        let others = self.wanted(&touched).unwrap_or_else(|error| {
+            note(applied, &Step::root(), Err(error));
+            Vec::new()
+        });
         let none = Step::root();
         entries.extend(others.into_iter().map(|entry| (&none, entry)));
         entries.sort_by(|a, b| b.1.path.cmp(&a.1.path));
         let request = self.restore_request();
         for (step, want) in entries.iter().filter(|(_, want)| !want.path.is_root()) {
-            let dir = match self.root.open_path(&want.path) {
-                Ok(dir) => dir,
-                // Its own error stands already.
-                Err(_) => continue,
-            };
-            if let Some(have) = &step.have {
-                remove_extra_xattrs(&dir, have, want)?;
+            // One that could not be made has an error of its own already.
+            let Ok(dir) = self.root.open_path(&want.path) else { continue };
+            let extra = step.have.as_ref().map_or(Ok(()), |have| remove_extra_xattrs(&dir, have, want));
+            let done = extra.and_then(|()| restore::apply_metadata(&request, &dir, &want.meta));
+            if let Err(error) = done {
+                applied.errors.push(FileError { path: want.path.clone(), message: error.to_string() });
             }
-            restore::apply_metadata(&request, &dir, &want.meta)?;
         }
-        Ok(())
     }
 
     fn concerns(&self, path: &RepoPath) -> bool {
@@ -449,6 +482,28 @@ fn note(applied: &mut Applied, step: &Step, result: io::Result<()>) {
     if let Err(error) = result {
         applied.errors.push(FileError { path: step.path.clone(), message: error.to_string() });
     }
+}
+
+/// Renames to a name that is free; tells it, or `None` when there was nothing to rename.
+fn rename_free(parent: &Dir, name: &[u8], dir: &Dir, to: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    for n in 0.. {
+        let to = if n == 0 { to.to_vec() } else { [to, format!(".{n}").as_bytes()].concat() };
+        match parent.rename_new_at(name, dir, &to) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => return other.map(|()| Some(to)),
+        }
+    }
+    Ok(None)
+}
+
+fn in_use(holder: &str) -> io::Error {
+    io::Error::other(format!("is open in {holder}"))
+}
+
+/// True for a consistent image of a database, which is all of it.
+fn is_image(entry: &Entry) -> bool {
+    entry.content().is_some_and(|content| matches!(content.capture, Capture::Sqlite { .. }))
 }
 
 fn make_dir(parent: &Dir, name: &[u8]) -> io::Result<()> {

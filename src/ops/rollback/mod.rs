@@ -132,8 +132,8 @@ pub enum Error {
         /// The state dir.
         path: PathBuf,
     },
-    /// Another rollback is at work in the state dir.
-    #[error("another rollback of {path} is at work")]
+    /// A backup or another rollback is at work in the state dir.
+    #[error("a backup or another rollback of {path} is at work")]
     Busy {
         /// The state dir.
         path: PathBuf,
@@ -398,7 +398,7 @@ pub fn run(
 ) -> Result<Outcome, Error> {
     let started = clock.monotonic();
     let root = Arc::new(Dir::open(&request.root).map_err(request.failed())?);
-    if !root.try_lock().map_err(request.failed())? {
+    if !root.try_lock(true).map_err(request.failed())? {
         return Err(Error::Busy { path: request.root.clone() });
     }
     if unfinished(&request.root)? != request.resumes {
