@@ -11,6 +11,7 @@ use super::requests::{
 };
 use super::{AppError, BackupOutcome, CheckOutcome, Passphrase, RestoreOutcome, ScryptParams};
 use crate::clock::Clock;
+use crate::fs::{Dir, Lock};
 use crate::model::{Entry, RepoPath, RepositoryId, SnapshotKind, Timestamp};
 use crate::ops::{
     backup as ops_backup, check as ops_check, content as ops_content, restore as ops_restore,
@@ -131,10 +132,9 @@ pub fn backup(session: &Session, request: &BackupRequest) -> Result<BackupOutcom
     let (handle, counting) = counted(session);
     let (repository, catalog) = Repository::open_for_backup(handle, &session.passphrase, session.caches())?;
     let uploads = uploads(&repository);
-    // Together with other backups, but not with a rollback. What cannot be opened is the backup's to tell of;
-    // where there are no locks, there is no rollback either.
-    let root = crate::fs::Dir::open(&request.root).ok();
-    if root.as_ref().is_some_and(|dir| matches!(dir.try_lock(false), Ok(false))) {
+    // Together with other backups, but not with a rollback. What cannot be opened is the backup's to tell of.
+    let root = Dir::open(&request.root).ok();
+    if root.as_ref().is_some_and(|dir| matches!(dir.share(), Ok(Lock::Elsewhere))) {
         return Err(ops_rollback::Error::Busy { path: request.root.clone() }.into());
     }
     let mut tags = request.tags.clone();

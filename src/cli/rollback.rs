@@ -331,7 +331,8 @@ fn report(ctx: &Context, outcome: &RollbackOutcome, done: &RolledBack) -> String
     for path in &done.written_since {
         lines.push(format!("{} has been written again since", text::show_entry(path)));
     }
-    if outcome.profile == Profile::OpenClaw && done.errors.is_empty() {
+    let databases = done.plan.steps.iter().any(RollbackStep::is_database);
+    if outcome.profile == Profile::OpenClaw && databases && done.errors.is_empty() {
         lines.push(
             "restart OpenClaw: for it this is time travel; leases and outgoing messages are as old as the snapshot, and channels may have to be linked again"
                 .to_owned(),

@@ -243,18 +243,6 @@ impl Dir {
         Ok(rustix::fs::unlinkat(&self.fd, one(name)?, AtFlags::REMOVEDIR)?)
     }
 
-    /// Takes a lock on this directory, for itself alone or together with others that share it, that goes with
-    /// the handle; false while another handle has one that excludes it. Only who asks for it heeds it.
-    pub fn try_lock(&self, alone: bool) -> io::Result<bool> {
-        use rustix::fs::FlockOperation as Lock;
-        let lock = if alone { Lock::NonBlockingLockExclusive } else { Lock::NonBlockingLockShared };
-        match rustix::fs::flock(&self.fd, lock) {
-            Ok(()) => Ok(true),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
-            Err(e) => Err(e.into()),
-        }
-    }
-
     /// Bytes that may still be written to this directory's file system.
     pub fn free_space(&self) -> io::Result<u64> {
         let system = rustix::fs::fstatvfs(&self.fd)?;

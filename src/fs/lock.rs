@@ -22,19 +22,27 @@ impl Dir {
     /// Takes the lock of this directory; `wait` until another handle gives it up. Locks bind only those
     /// who ask for them.
     pub fn lock(&self, wait: bool) -> io::Result<Lock> {
-        let operation =
-            if wait { FlockOperation::LockExclusive } else { FlockOperation::NonBlockingLockExclusive };
-        loop {
-            return match rustix::fs::flock(self, operation) {
-                Ok(()) => Ok(Lock::Held),
-                Err(Errno::INTR) => continue,
-                Err(Errno::WOULDBLOCK) => Ok(Lock::Elsewhere),
-                // Network file systems lock files only, and those that are open for writing.
-                Err(Errno::BADF | Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK | Errno::INVAL) => {
-                    Ok(Lock::Unsupported)
-                }
-                Err(error) => Err(error.into()),
-            };
-        }
+        let alone = FlockOperation::LockExclusive;
+        take(self, if wait { alone } else { FlockOperation::NonBlockingLockExclusive })
+    }
+
+    /// Takes a lock of this directory that others may share, but that excludes [`Dir::lock`]. Does not wait.
+    pub fn share(&self) -> io::Result<Lock> {
+        take(self, FlockOperation::NonBlockingLockShared)
+    }
+}
+
+fn take(dir: &Dir, operation: FlockOperation) -> io::Result<Lock> {
+    loop {
+        return match rustix::fs::flock(dir, operation) {
+            Ok(()) => Ok(Lock::Held),
+            Err(Errno::INTR) => continue,
+            Err(Errno::WOULDBLOCK) => Ok(Lock::Elsewhere),
+            // Network file systems lock files only, and those that are open for writing.
+            Err(Errno::BADF | Errno::NOTSUP | Errno::NOSYS | Errno::NOLCK | Errno::INVAL) => {
+                Ok(Lock::Unsupported)
+            }
+            Err(error) => Err(error.into()),
+        };
     }
 }

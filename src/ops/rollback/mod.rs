@@ -33,7 +33,7 @@ use super::cache_keys;
 use super::compare::{self, Change, Merge, Settle};
 use super::content;
 use crate::clock::Clock;
-use crate::fs::Dir;
+use crate::fs::{Dir, Lock};
 use crate::model::{
     Capture, Classify, Content, Entry, ErrorClass, FileError, ObjectId, Reason, RepoPath, Snapshot,
     SnapshotKind,
@@ -398,7 +398,7 @@ pub fn run(
 ) -> Result<Outcome, Error> {
     let started = clock.monotonic();
     let root = Arc::new(Dir::open(&request.root).map_err(request.failed())?);
-    if !root.try_lock(true).map_err(request.failed())? {
+    if root.lock(false).map_err(request.failed())? == Lock::Elsewhere {
         return Err(Error::Busy { path: request.root.clone() });
     }
     if unfinished(&request.root)? != request.resumes {
