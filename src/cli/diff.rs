@@ -464,3 +464,74 @@ pub(super) fn run(args: Args, ctx: &Context) -> Result<Status, CliError> {
         _ => Status::Done,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::model::{Content, Metadata, RepoPath};
+
+    fn entry(path: &[u8], kind: EntryKind) -> Entry {
+        let path = RepoPath::new(path.to_vec()).unwrap();
+        Entry { path, kind, meta: Metadata::default(), link_group: 0, unsettled: false }
+    }
+
+    fn difference(old: Option<Entry>, new: Option<Entry>, change: Change) -> Difference {
+        Difference { change, old, new, metadata: Vec::new(), patch: None, tables: None }
+    }
+
+    #[test]
+    fn a_terminal_is_not_steered() {
+        let file = || entry(b"a\x1b[2J\n+b", EntryKind::File(Content { size: 3, ..Content::default() }));
+        let mut d = difference(None, Some(file()), Change::Added);
+        let hunks = b"@@ -0,0 +1,2 @@\n+\x1b[2J\tx\x9b\r\n+end\n\\ No newline at end of file\n".to_vec();
+        d.patch = Some(Patch::Text(hunks.clone()));
+        let shown = |terminal| words(&d, Look { terminal, internal: false });
+        assert_eq!(
+            String::from_utf8(shown(true)).unwrap(),
+            "+  a\\u{1b}[2J\\n+b  3 B\n--- /dev/null\n+++ b/a\\u{1b}[2J\\n+b\n\
+             @@ -0,0 +1,2 @@\n+\\u{1b}[2J\tx\\x9b\\r\n+end\n\\ No newline at end of file\n"
+        );
+        // A program gets the content as it is; only what frames it is kept whole.
+        let plain = shown(false);
+        assert!(plain.starts_with(b"+  a\x1b[2J\n+b  3 B\n--- /dev/null\n+++ b/a\\u{1b}[2J\\n+b\n"));
+        assert!(plain.ends_with(&hunks));
+
+        let link = |target: &[u8]| Some(entry(b"l", EntryKind::Symlink(target.to_vec())));
+        let d = difference(link(b"\x1b"), link(b"x"), Change::Content);
+        let line = words(&d, Look { terminal: false, internal: false });
+        assert_eq!(line, b"M  l  -> \\u{1b}, now -> x\n");
+    }
+
+    #[test]
+    fn names_of_tables_are_escaped() {
+        let table = |name: &str, internal, rows| TableDifference {
+            name: name.to_owned(),
+            schema: SchemaChange::Same,
+            internal,
+            rows,
+        };
+        let counts = RowCounts { added: 1, removed: 0, changed: 2 };
+        let mut found = DatabaseDifferences {
+            tables: vec![
+                table("t\x1b", false, Ok(counts)),
+                table("u", false, Err("\x07".to_owned())),
+                table("f_data", true, Ok(counts)),
+            ],
+            ..DatabaseDifferences::default()
+        };
+        let lines =
+            |found: &DatabaseDifferences, internal| table_lines(found, Look { terminal: true, internal });
+        assert_eq!(
+            lines(&found, false),
+            [
+                "table t\\u{1b}: 1 row added, 2 rows changed",
+                "table u: not compared: \\u{7}",
+                "1 table of virtual tables and SQLite's own (-v shows them)"
+            ]
+        );
+        assert_eq!(lines(&found, true)[2], "table f_data: 1 row added, 2 rows changed");
+        found.tables.clear();
+        assert_eq!(lines(&found, false), ["no row differs"]);
+    }
+}
