@@ -531,7 +531,7 @@ mod tests {
         // A view in the place of a table, a trigger, a computed column that never ends.
         let pair = Pair::new(
             &format!(
-                "CREATE TABLE t(k INTEGER PRIMARY KEY, v, w AS (zeroblob(900000000)));
+                "CREATE TABLE t(k INTEGER PRIMARY KEY, w AS (zeroblob(900000000)), v);
                  CREATE VIEW v AS {NUMBERS} SELECT * FROM n a, n b, n c, n d, n e;
                  CREATE TRIGGER g AFTER INSERT ON t BEGIN SELECT 1; END;"
             ),
