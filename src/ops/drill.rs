@@ -232,6 +232,34 @@ fn practise(
     Inspection { request, scratch, blobs: &blobs, root, failed, monitor }.run(reader, findings)
 }
 
+/// What is wrong with one entry.
+enum Fault {
+    /// It is not what the snapshot says.
+    Damage(String),
+    /// This user may not look, so nobody knows: the snapshot may be another user's.
+    Forbidden(String),
+}
+
+impl Fault {
+    fn of(what: &str, error: &io::Error) -> Self {
+        let message = format!("{what}: {error}");
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::Forbidden(message),
+            _ => Self::Damage(message),
+        }
+    }
+
+    fn tell(&self, path: &RepoPath, findings: &mut Findings, monitor: &Arc<dyn Monitor>) {
+        match self {
+            Self::Damage(message) => findings.damage(Some(path), message, monitor),
+            Self::Forbidden(message) => {
+                findings.problem(Some(path), message);
+                monitor.error(path, message);
+            }
+        }
+    }
+}
+
 /// Looks at what was restored.
 struct Inspection<'a> {
     request: &'a Request,
@@ -266,15 +294,22 @@ impl Inspection<'_> {
             }
             let parent = entry.path.parent().unwrap_or_default();
             if folder.as_ref().is_none_or(|(path, _)| *path != parent) {
-                folder = self.root.open_path(&parent).ok().map(|dir| (parent, dir));
+                folder = match self.root.open_path(&parent) {
+                    Ok(dir) => Some((parent, dir)),
+                    Err(e) => {
+                        Fault::of("its folder cannot be opened after the restore", &e).tell(
+                            &entry.path,
+                            findings,
+                            self.monitor,
+                        );
+                        continue;
+                    }
+                };
             }
-            let looked = match &folder {
-                Some((_, dir)) => self.entry(&entry, dir),
-                None => Err("its folder is missing".to_owned()),
-            };
-            match looked {
-                Ok(()) => {}
-                Err(message) => findings.damage(Some(&entry.path), &message, self.monitor),
+            if let Some((_, dir)) = &folder
+                && let Err(fault) = self.entry(&entry, dir)
+            {
+                fault.tell(&entry.path, findings, self.monitor);
             }
             self.monitor.progress(u64::from(entry.content().is_some()), entry.size());
             if let Some(Capture::Sqlite { .. } | Capture::RawSqlite) = entry.content().map(|c| c.capture) {
@@ -292,7 +327,7 @@ impl Inspection<'_> {
     }
 
     /// Compares one entry with what was restored of it.
-    fn entry(&self, entry: &Entry, dir: &Dir) -> Result<(), String> {
+    fn entry(&self, entry: &Entry, dir: &Dir) -> Result<(), Fault> {
         let name = entry.path.name();
         let stat = match dir.stat_at(name) {
             Ok(stat) => stat,
@@ -300,35 +335,34 @@ impl Inspection<'_> {
             Err(_) if matches!(entry.kind, EntryKind::CharDevice(..) | EntryKind::BlockDevice(..)) => {
                 return Ok(());
             }
-            Err(e) => return Err(format!("cannot be found after the restore: {e}")),
+            Err(e) => return Err(Fault::of("cannot be found after the restore", &e)),
         };
         match &entry.kind {
             EntryKind::File(content) if stat.kind == FileKind::File => self.file(content, dir, name),
             EntryKind::Symlink(target) if stat.kind == FileKind::Symlink => match dir.read_link_at(name) {
                 Ok(found) if found == *target => Ok(()),
-                _ => Err("its target is not that of the snapshot".to_owned()),
+                _ => Err(Fault::Damage("its target is not that of the snapshot".to_owned())),
             },
             EntryKind::Directory if stat.kind == FileKind::Directory => Ok(()),
             EntryKind::Fifo if stat.kind == FileKind::Fifo => Ok(()),
             EntryKind::CharDevice(..) | EntryKind::BlockDevice(..) => Ok(()),
-            _ => Err("is of another kind than in the snapshot".to_owned()),
+            _ => Err(Fault::Damage("is of another kind than in the snapshot".to_owned())),
         }
     }
 
-    fn file(&self, content: &Content, dir: &Dir, name: &[u8]) -> Result<(), String> {
-        let slices = load_slices(content, self.blobs).map_err(|e| e.to_string())?;
-        let (file, stat) =
-            dir.open_regular(name).map_err(|e| format!("cannot be read after the restore: {e}"))?;
+    fn file(&self, content: &Content, dir: &Dir, name: &[u8]) -> Result<(), Fault> {
+        let unreadable = |e: io::Error| Fault::of("cannot be read after the restore", &e);
+        let slices = load_slices(content, self.blobs).map_err(|e| Fault::Damage(e.to_string()))?;
+        let (file, stat) = dir.open_regular(name).map_err(unreadable)?;
         if stat.size != content.size {
-            return Err(format!(
-                "has {} bytes after the restore where the snapshot has {}",
-                stat.size, content.size
-            ));
+            let message =
+                format!("has {} bytes after the restore where the snapshot has {}", stat.size, content.size);
+            return Err(Fault::Damage(message));
         }
-        match has_content(file, content.hash.as_ref(), &slices, self.blobs) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err("its content after the restore is not that of the snapshot".to_owned()),
-            Err(e) => Err(format!("cannot be read after the restore: {e}")),
+        if has_content(file, content.hash.as_ref(), &slices, self.blobs).map_err(unreadable)? {
+            Ok(())
+        } else {
+            Err(Fault::Damage("its content after the restore is not that of the snapshot".to_owned()))
         }
     }
 

@@ -199,8 +199,8 @@ fn every_difference_is_found() {
         (
             |dir| fs::remove_dir_all(dir.join("notes")).unwrap(),
             &[
-                "notes/a.md: its folder is missing",
-                "notes/empty: its folder is missing",
+                "notes/a.md: its folder cannot be opened",
+                "notes/empty: its folder cannot be opened",
                 "notes: cannot be found",
             ],
         ),
