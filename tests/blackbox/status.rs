@@ -19,6 +19,7 @@ fn only_a_whole_backup_of_the_state_dir_makes_it_well() {
     place.set("EXUVIA_STATE_DIR", "state");
     let (state, other) = (place.path("state"), place.path("other"));
     put(&state, "a/b", b"b");
+    put(&state, "d", b"d");
     put(&other, "c", b"c");
     let document = status(&place, 1);
     assert_eq!(document["problems"], json!(["never-backed-up"]));
@@ -30,8 +31,8 @@ fn only_a_whole_backup_of_the_state_dir_makes_it_well() {
 
     // Neither another directory nor a part of this one.
     place.backup("other");
-    place.run(&["backup", "state/a/b"]).exits(0);
     place.run(&["backup", "state/a"]).exits(0);
+    place.run(&["backup", "state/a", "state/d"]).exits(0);
     assert_eq!(status(&place, 1)["snapshots"], 3);
 
     let taken = place.run(&["--json", "backup"]).exits(0).summary();
