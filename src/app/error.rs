@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::model::{Classify, ErrorClass};
-use crate::ops::{alarm, backup, check, diff, drill, find, forget, restore, rollback, select};
+use crate::ops::{alarm, auto_restore, backup, check, diff, drill, find, forget, restore, rollback, select};
 use crate::remote::{Fault, RemoteError};
 use crate::repo::RepoError;
 
@@ -43,6 +43,9 @@ pub enum AppError {
         /// The state dir.
         path: PathBuf,
     },
+    /// An auto-restore.
+    #[error(transparent)]
+    AutoRestore(#[from] auto_restore::Error),
     /// The snapshot that was named.
     #[error(transparent)]
     Select(#[from] select::Error),
@@ -102,7 +105,10 @@ impl AppError {
             | Self::Check(check::Error::Repo(e))
             | Self::Diff(diff::Error::Repo(e) | diff::Error::Backup(backup::Error::Repo(e)))
             | Self::Restore(restore::Error::Repo(e))
-            | Self::Rollback(rollback::Error::Repo(e)) => e,
+            | Self::Rollback(rollback::Error::Repo(e))
+            | Self::AutoRestore(
+                auto_restore::Error::Repo(e) | auto_restore::Error::Restore(restore::Error::Repo(e)),
+            ) => e,
             _ => return None,
         };
         match repo {
@@ -124,6 +130,7 @@ impl Classify for AppError {
             Self::Rollback(e) => e.class(),
             Self::NotHere { .. } => ErrorClass::Usage,
             Self::NothingToUndo { .. } => ErrorClass::Failed,
+            Self::AutoRestore(e) => e.class(),
             Self::Select(e) => e.class(),
             Self::Accept(e) => e.class(),
             Self::Forget(e) => e.class(),

@@ -1,6 +1,7 @@
 //! Use cases: a typed request in, a typed outcome out. Opens repository and remote, runs one
 //! operation of [`crate::ops`]. Knows no terminal and no environment.
 
+pub mod auto_restore;
 mod bench;
 mod diff;
 mod doctor;

@@ -17,6 +17,7 @@ use super::settings;
 use crate::app::{AppError, Session};
 use crate::clock::SystemClock;
 use crate::config::{self, Config, Environment};
+use crate::report::Monitor;
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Global options")]
@@ -124,6 +125,11 @@ impl Context {
         Ok(Opened { session, screen, situation, default_key: obtained.default_key })
     }
 
+    /// Listens to a step that needs no repository.
+    pub(super) fn quiet_monitor(&self) -> Arc<dyn Monitor> {
+        Arc::new(Screen::new(self.output.clone(), Arc::new(AtomicBool::new(false))))
+    }
+
     /// The same without signals and bar, for a step before the operation itself.
     pub(super) fn quiet_session(&self, place: &Place, obtained: &Obtained) -> Result<Session, CliError> {
         Ok(Session {
@@ -169,6 +175,20 @@ impl Opened {
     /// Takes the bar away, where results are written before the use case ends.
     pub(super) fn clear(&self) {
         self.screen.finish();
+    }
+
+    /// The same; `advise` adds to what is said of a failure.
+    pub(super) fn run_advised<T>(
+        &self,
+        advise: fn(CliError, &AppError) -> CliError,
+        run: impl FnOnce(&Session) -> Result<T, AppError>,
+    ) -> Result<T, CliError> {
+        let result = run(&self.session);
+        self.screen.finish();
+        result.map_err(|e| match error::explain(&e, &self.situation) {
+            Some(explained) => advise(explained, &e),
+            None => CliError::failed("the output was closed"),
+        })
     }
 
     pub(super) fn warnings(&self) -> u64 {

@@ -15,6 +15,7 @@ mod snap_path;
 mod text;
 mod units;
 
+mod auto_restore;
 mod backup;
 mod bench;
 mod cat;
@@ -111,6 +112,7 @@ enum Command {
     Drill(drill::Args),
     Status(status::Args),
     Forget(forget::Args),
+    AutoRestore(auto_restore::Args),
     Check(check::Args),
     Stats(stats::Args),
     Key(key::Args),
@@ -165,6 +167,7 @@ fn dispatch(cli: Cli, env: Environment, output: Output, exit: fn(i32)) -> Result
         Command::Drill(args) => drill::run(args, &ctx),
         Command::Status(args) => status::run(&args, &ctx),
         Command::Forget(args) => forget::run(&args, &ctx),
+        Command::AutoRestore(args) => auto_restore::run(&args, &ctx),
         Command::Check(args) => check::run(&args, &ctx),
         Command::Stats(args) => stats::run(&args, &ctx),
         Command::Key(args) => key::run(&args, &ctx),

@@ -2,6 +2,7 @@
 
 mod anchored;
 mod gateway;
+pub mod json5;
 pub mod openclaw;
 pub mod rules;
 pub mod sets;

@@ -3,8 +3,14 @@
 //! Every pattern is anchored at a place that belongs to the application. A pattern that matched
 //! anywhere would sooner or later drop something of the user's: `*.lock` drops `Cargo.lock`.
 
+mod fresh;
+mod places;
+
 use std::path::Path;
 use std::sync::LazyLock;
+
+pub use fresh::Sign;
+pub use places::{Holds, PLACES, Place, moved_files};
 
 use super::anchored::Patterns;
 use crate::fs::{Dir, FileKind};
@@ -116,11 +122,20 @@ impl Profile {
     /// The same, going by the directory's name too: `.openclaw`, `.openclaw-<profile>`, `.clawdbot`.
     #[must_use]
     pub fn detect_named(dir: &Dir, path: &Path) -> Self {
+        match Self::of_name(path) {
+            Self::None => Self::detect(dir),
+            known => known,
+        }
+    }
+
+    /// The same, going by nothing but the name, for a directory that need not exist.
+    #[must_use]
+    pub fn of_name(path: &Path) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if name == ".openclaw" || name == ".clawdbot" || name.starts_with(".openclaw-") {
             return Self::OpenClaw;
         }
-        Self::detect(dir)
+        Self::None
     }
 
     /// The word used on the command line and in a snapshot's selection.

@@ -1,6 +1,7 @@
 //! Operations on an open repository.
 
 pub mod alarm;
+pub mod auto_restore;
 pub mod backup;
 mod cache_keys;
 pub mod check;
@@ -10,6 +11,7 @@ pub mod diff;
 pub mod drill;
 pub mod find;
 pub mod forget;
+pub mod relocate;
 pub mod restore;
 pub mod rollback;
 pub mod select;

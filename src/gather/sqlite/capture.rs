@@ -69,7 +69,7 @@ impl From<CaptureError> for Stop {
 
 /// How the `-shm` is treated.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Shm {
+pub(super) enum Shm {
     /// There is none.
     Absent,
     ReadOnly,
@@ -134,7 +134,7 @@ fn try_capture(
 ///
 /// None of the statements parses the schema: a hostile one, or one of a later SQLite, is copied
 /// like any other.
-fn pin(path: &Path, shm: Shm, busy_timeout: Duration) -> rusqlite::Result<Connection> {
+pub(super) fn pin(path: &Path, shm: Shm, busy_timeout: Duration) -> rusqlite::Result<Connection> {
     let parameters: &[&str] = match shm {
         Shm::Absent => &["mode=ro", "detached=1"],
         Shm::ReadOnly => &["mode=ro", "readonly_shm=1"],
@@ -167,7 +167,7 @@ fn number(connection: &Connection, pragma: &str) -> rusqlite::Result<u32> {
 }
 
 /// Whether a file beside the database is there; anything but a regular file is refused.
-fn exists(path: &Path) -> Result<bool, CaptureError> {
+pub(super) fn exists(path: &Path) -> Result<bool, CaptureError> {
     match regular(path) {
         Ok(_) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),

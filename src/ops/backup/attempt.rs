@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::fs::{self, Dir};
 use crate::gather::{IncludeSet, Profile, RuleOptions, Rules, TreeWalk, WalkOptions};
 use crate::model::{ObjectId, RepoPath, Snapshot, SnapshotKind, Stats, Timestamp};
-use crate::ops::{alarm, cache_keys, rollback};
+use crate::ops::{alarm, auto_restore, cache_keys, rollback};
 use crate::remote::RequestCounts;
 use crate::repo::{
     Baseline, BlobReader, Catalog, CatalogEntry, ManifestReader, ObjectInfo, Packer, Published, RepoError,
@@ -81,10 +81,9 @@ impl Source {
         // Before the first use of the cache it is not there; what is not there cannot be recognised.
         let _ = fs::create_private_dir_all(repository.cache().directory());
         let own = repository.own_directories();
-        // What an interrupted rollback left is not the application's.
-        let unfinished = root.join(rollback::FOLDER);
-        let forbidden =
-            own.iter().chain([&unfinished]).filter_map(|p| fs::stat_path(p).ok()).map(|s| s.identity());
+        // What an interrupted rollback and an auto-restore left is not the application's.
+        let left = [root.join(rollback::FOLDER), root.join(auto_restore::FOLDER)];
+        let forbidden = own.iter().chain(&left).filter_map(|p| fs::stat_path(p).ok()).map(|s| s.identity());
         let options = WalkOptions {
             only,
             include,

@@ -144,6 +144,18 @@ pub fn run(
     monitor: &Arc<dyn Monitor>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Outcome, Error> {
+    run_as(repository, request, &request.target, monitor, clock)
+}
+
+/// The same, where the content of the target will be moved to another directory, `home`: the cache is
+/// prepared for the next backup of that one.
+pub fn run_as(
+    repository: &Repository,
+    request: &Request,
+    home: &Path,
+    monitor: &Arc<dyn Monitor>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Outcome, Error> {
     let started = clock.monotonic();
     let loaded = SharedIndex::new(repository).get()?;
     let blobs = BlobReader::new(repository, &loaded.index);
@@ -174,7 +186,7 @@ pub fn run(
         }
         if request.paths.is_empty() && outcome.errors.is_empty() && !monitor.cancelled() {
             // The next backup of this directory need not read what was just written.
-            if let Err(error) = seed::run(&context, &root, &plan, &written) {
+            if let Err(error) = seed::run(&context, &root, home, &plan, &written) {
                 monitor.note(None, &format!("the cache could not be prepared for the next backup: {error}"));
             }
         }

@@ -28,7 +28,13 @@ impl SegmentSink for CacheOnly {
     }
 }
 
-pub(super) fn run(context: &Context<'_>, root: &Arc<Dir>, plan: &Plan, written: &Written) -> io::Result<()> {
+pub(super) fn run(
+    context: &Context<'_>,
+    root: &Arc<Dir>,
+    home: &Path,
+    plan: &Plan,
+    written: &Written,
+) -> io::Result<()> {
     let request = context.request;
     let done = plan.files.iter().zip(&written.done).filter(|(_, done)| **done).map(|(f, _)| &f.entry);
     let links = plan.links.iter().map(|(entry, _)| entry);
@@ -37,7 +43,7 @@ pub(super) fn run(context: &Context<'_>, root: &Arc<Dir>, plan: &Plan, written: 
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     let seed = Seed {
         repository: context.repository,
-        target: &request.target,
+        target: home,
         root,
         id: &request.id,
         snapshot: &request.snapshot,
