@@ -64,7 +64,8 @@ fn leaves(place: &Place, dir: &str, reason: &str) -> Value {
     if let Some(before) = before {
         // What is ours comes into the directory, and its time changes.
         let (mut after, mut before) = (seen(&place.path(dir)), before);
-        (after.remove(Path::new("")), before.remove(Path::new("")));
+        after.remove(Path::new(""));
+        before.remove(Path::new(""));
         same(&after, &before, dir);
     }
     summary
@@ -135,7 +136,7 @@ fn fresh_install(dir: &Path) -> Connection {
     let db = Connection::open(dir.join("state/openclaw.sqlite")).unwrap();
     db.execute_batch(
         "PRAGMA journal_mode=wal; CREATE TABLE schema_meta (meta_key TEXT PRIMARY KEY) STRICT;
-         CREATE TABLE task_runs (id TEXT) STRICT; INSERT INTO schema_meta VALUES ('primary')",
+         CREATE TABLE task_runs (id TEXT) STRICT; CREATE TABLE t (id, body); INSERT INTO schema_meta VALUES ('primary')",
     )
     .unwrap();
     db
@@ -186,7 +187,8 @@ fn a_failure_leaves_no_trace_and_the_next_run_tries_again() {
         let mut now = picture(&place.path("fresh/.openclaw"));
         let mut then = fresh.clone();
         // Names came and went in it.
-        (now.remove(Path::new("")), then.remove(Path::new("")));
+        now.remove(Path::new(""));
+        then.remove(Path::new(""));
         same(&now, &then, "fresh");
     };
     let fails = |place: &Place, args: &[&str], code: i32| {
@@ -199,7 +201,7 @@ fn a_failure_leaves_no_trace_and_the_next_run_tries_again() {
     };
     fails(&place, &["--repo", "nowhere"], 10);
     place.set("EXUVIA_RCLONE", "/nowhere/rclone");
-    fails(&place, &["--repo", "rclone:nowhere:x"], 1);
+    fails(&place, &["--repo", "rclone:nowhere:x"], 2);
     place.set("EXUVIA_PASSPHRASE", "wrong");
     fails(&place, &[], 12);
     place.set("EXUVIA_PASSPHRASE", crate::support::PASSPHRASE);
@@ -253,7 +255,9 @@ fn the_environment_is_enough() {
     same(&seen(&machine.join(".openclaw")), &wanted, "machine");
     // A backup does not take what is ours, and has nothing to do but look.
     let summary = place.run(&["--json", "backup"]).exits(0).summary();
-    assert_eq!((&summary["files_new"], &summary["files_changed"]), (&0.into(), &0.into()), "{summary}");
+    assert_eq!((&summary["files_new"], &summary["files_removed"]), (&0.into(), &0.into()), "{summary}");
+    // What was renamed itself is looked at again: of files, that is one.
+    assert_eq!((&summary["files_changed"], &summary["bytes_read"]), (&1.into(), &30.into()), "{summary}");
     assert!(!place.run(&["ls", "latest", "-R"]).exits(0).text().contains(FOLDER));
 }
 
@@ -332,7 +336,8 @@ fn a_killed_run_is_made_good_by_the_next() {
         let mut wanted = wanted.clone();
         if fresh {
             // It holds more than the snapshot has.
-            (found.remove(Path::new("")), wanted.remove(Path::new("")));
+            found.remove(Path::new(""));
+            wanted.remove(Path::new(""));
         }
         same(&found, &wanted, &format!("{dir} {summary}"));
         leaves(&place, &dir, "decided");

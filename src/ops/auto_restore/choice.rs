@@ -167,8 +167,8 @@ mod tests {
         assert_eq!(chosen("/home/bo/.openclaw", openclaw, &all), Some((2, Fit::SameName)));
         assert_eq!(chosen("/srv/state", Profile::None, &all), Some((1, Fit::SameProfile)));
         // Notes are no state dir of an agent, even where there is nothing else.
-        assert_eq!(chosen("/root/.openclaw", openclaw, &[notes.clone()]), None);
-        assert_eq!(chosen("/srv/x", Profile::None, &[notes.clone()]), Some((0, Fit::OnlyPlace)));
+        assert_eq!(chosen("/root/.openclaw", openclaw, std::slice::from_ref(&notes)), None);
+        assert_eq!(chosen("/srv/x", Profile::None, std::slice::from_ref(&notes)), Some((0, Fit::OnlyPlace)));
         let two = [notes.clone(), snapshot("/home/al/music", none, true)];
         assert_eq!(chosen("/srv/x", Profile::None, &two), None);
         assert_eq!(chosen("/srv/notes", Profile::None, &two), Some((0, Fit::SameName)));

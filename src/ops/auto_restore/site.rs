@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::marker::{FOLDER, Marker, Stage};
 use super::{Error, Reason};
-use crate::fs::{self, Dir, FileKind, Lock};
+use crate::fs::{self, Dir, FileKind, Lock, TempFile};
 use crate::gather::Profile;
 use crate::gather::openclaw::Sign;
 use crate::model::{RepoPath, Timestamp};
@@ -181,7 +181,23 @@ impl Site {
 
     /// Takes away what a run that was cut off has written.
     pub(super) fn remove_tree(&self) -> Result<(), Error> {
-        fs::remove_tree(&self.tree()).map_err(self.failed())
+        self.sweep().map_err(self.failed())
+    }
+
+    /// Takes away the tree, and markers that were being written.
+    fn sweep(&self) -> io::Result<()> {
+        fs::remove_tree(&self.tree())?;
+        let folder = match self.dir.open_dir(FOLDER.as_bytes()) {
+            Ok(folder) => folder,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        for name in folder.list()? {
+            if name.starts_with(TempFile::PREFIX.as_bytes()) {
+                folder.unlink(&name)?;
+            }
+        }
+        Ok(())
     }
 
     fn aside(&self, marker: &Marker) -> Option<PathBuf> {
@@ -280,7 +296,7 @@ impl Site {
     /// Gives the state dir the mode and time of the snapshot's root, and takes away what is of no use any
     /// more. Nothing of this matters enough to fail.
     pub(super) fn finish(&self, marker: &Marker, monitor: &dyn Monitor) {
-        if let Err(e) = fs::remove_tree(&self.tree()) {
+        if let Err(e) = self.sweep() {
             monitor.note(None, &format!("{} could not be removed: {e}", self.tree().display()));
         }
         if let Some(aside) = self.aside(marker) {
@@ -299,7 +315,7 @@ impl Site {
     /// Leaves everything as it was before this run.
     pub(super) fn give_up(&self, marker: &Marker, monitor: &dyn Monitor) {
         let undo = || -> io::Result<()> {
-            fs::remove_tree(&self.tree())?;
+            self.sweep()?;
             if let Some(path) = self.aside(marker)
                 && let Ok(aside) = Dir::open(&path)
             {
