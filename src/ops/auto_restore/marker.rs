@@ -12,8 +12,10 @@ use crate::fs::{self, Dir};
 /// The folder, at the top of the state dir. A backup never looks into it.
 pub const FOLDER: &str = ".exuvia-auto-restore";
 const NAME: &str = "marker.json";
-/// Longest marker read, in bytes; ours are a tenth of it.
-const MAX: u64 = 16 << 10;
+/// Longest marker read, in bytes; ours are a fraction of it.
+const MAX: u64 = 4 << 20;
+/// Directories that a marker names at most; who has more of them closed may lose a bit of mode in a crash.
+pub(super) const MAX_CLOSED: usize = 4_000;
 const VERSION: u32 = 1;
 
 /// How far an auto-restore has come.
@@ -49,11 +51,24 @@ pub(super) struct Marker {
     /// Mode, and seconds and nanoseconds of the last modification, that the state dir will have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) root: Option<(u32, i64, u32)>,
+    /// Directories at the top that are closed to writing, and so are opened while they are renamed: name in
+    /// hex, and mode.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) closed: Vec<(String, u32)>,
 }
 
 impl Marker {
     pub(super) fn new(stage: Stage, time: String) -> Self {
-        Self { version: VERSION, stage, time, snapshot: None, aside: None, made: 0, root: None }
+        Self {
+            version: VERSION,
+            stage,
+            time,
+            snapshot: None,
+            aside: None,
+            made: 0,
+            root: None,
+            closed: Vec::new(),
+        }
     }
 
     /// The marker of a state dir; `None` when there is none.

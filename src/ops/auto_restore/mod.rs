@@ -373,6 +373,7 @@ fn place(site: &Site, marker: &mut Marker, monitor: &dyn Monitor, clock: &dyn Cl
     let failed = |source| Error::StateDir { path: site.tree(), source };
     let root = fs::stat_path(&site.tree()).map_err(failed)?;
     marker.root = Some((root.mode, root.mtime.secs, root.mtime.nanos));
+    marker.closed = site.closed()?;
     let names = site.tree_names()?;
     site.clear(marker)?;
     marker.stage = Stage::Placing;
@@ -395,8 +396,8 @@ fn place(site: &Site, marker: &mut Marker, monitor: &dyn Monitor, clock: &dyn Cl
 /// The last steps, which a later run can take as well.
 fn conclude(site: &Site, mut marker: Marker, monitor: &dyn Monitor, clock: &dyn Clock) -> Result<(), Error> {
     site.place(&marker)?;
-    (marker.stage, marker.time) = (Stage::Restored, instant(clock).to_string());
-    marker.write(site.path())?;
     site.finish(&marker, monitor);
-    Ok(())
+    // Last, so that whoever is cut off before does all of it again.
+    (marker.stage, marker.time) = (Stage::Restored, instant(clock).to_string());
+    marker.write(site.path())
 }

@@ -3,9 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::marker::{FOLDER, Marker, Stage};
+use data_encoding::HEXLOWER;
+
+use super::marker::{FOLDER, MAX_CLOSED, Marker, Stage};
 use super::{Error, Reason};
-use crate::fs::{self, Dir, FileKind, Lock, TempFile};
+use crate::fs::{self, Dir, FileKind, Lock, Stat, TempFile};
 use crate::gather::Profile;
 use crate::gather::openclaw::Sign;
 use crate::model::{RepoPath, Timestamp};
@@ -285,6 +287,19 @@ impl Site {
         Dir::open(&self.tree()).and_then(|tree| tree.list()).map_err(self.failed())
     }
 
+    /// Directories at the top of the tree that are closed to writing, as the marker has them.
+    pub(super) fn closed(&self) -> Result<Vec<(String, u32)>, Error> {
+        let tree = Dir::open(&self.tree()).map_err(self.failed())?;
+        let mut closed = Vec::new();
+        for name in tree.list().map_err(self.failed())? {
+            let stat = tree.stat_at(&name).map_err(self.failed())?;
+            if is_closed(&stat) && closed.len() < MAX_CLOSED {
+                closed.push((HEXLOWER.encode(&name), stat.mode));
+            }
+        }
+        Ok(closed)
+    }
+
     /// What was set aside: where it was, and where it is.
     pub(super) fn set_aside(&self, marker: &Marker) -> Vec<(PathBuf, PathBuf)> {
         let Some(path) = self.aside(marker) else { return Vec::new() };
@@ -302,6 +317,14 @@ impl Site {
         if let Some(aside) = self.aside(marker) {
             // Only when there is nothing in it.
             let _ = std::fs::remove_dir(aside);
+        }
+        for (name, mode) in &marker.closed {
+            // One that is not there any more, or never was, is nobody's.
+            let set =
+                HEXLOWER.decode(name.as_bytes()).map(|name| fs::set_mode_at(&self.dir, &name, *mode, 0o7777));
+            if let Ok(Err(e)) = set {
+                monitor.note(None, &format!("a directory stays open to writing: {e}"));
+            }
         }
         if let Some((mode, secs, nanos)) = marker.root {
             let set = fs::set_mode(&self.dir, mode, 0o1777)
@@ -349,11 +372,15 @@ fn os(name: &[u8]) -> PathBuf {
     PathBuf::from(std::ffi::OsStr::from_bytes(name))
 }
 
+fn is_closed(stat: &Stat) -> bool {
+    stat.kind == FileKind::Directory && stat.mode & 0o200 == 0
+}
+
 /// Renames to a name that is free ([`io::ErrorKind::AlreadyExists`] otherwise).
 fn rename(from: &Dir, name: &[u8], to: &Dir, new: &[u8]) -> io::Result<()> {
     let stat = from.stat_at(name)?;
     // To get another parent a directory must be open to writing.
-    let closed = stat.kind == FileKind::Directory && stat.mode & 0o200 == 0;
+    let closed = is_closed(&stat);
     if closed {
         fs::set_mode_at(from, name, stat.mode | 0o200, 0o7777)?;
     }
