@@ -228,8 +228,10 @@ fn words(ctx: &Context, outcome: &Outcome, dry_run: bool) -> String {
         let path = text::show_entry(&moved.path);
         lines.push(format!("{} changed in {path}{place}", units::count(moved.count, "path")));
     }
-    for (from, to) in set_aside {
-        lines.push(format!("set aside: {} to {}", text::show(from), text::show(to)));
+    if let Some(folder) = set_aside.first().and_then(|(_, to)| to.parent()) {
+        let names = set_aside.iter().filter_map(|(_, to)| to.file_name());
+        let names: Vec<_> = names.map(|name| text::printable(name.as_bytes())).collect();
+        lines.push(format!("set aside in {}: {}", text::show(folder), names.join(", ")));
     }
     lines.join("\n")
 }
