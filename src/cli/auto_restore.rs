@@ -10,8 +10,7 @@ use super::error::{self, CliError, Situation, Status};
 use super::global::Context;
 use super::interrupt::OnSignal;
 use super::output::Style;
-use super::settings;
-use super::{text, units};
+use super::{losses, settings, text, units};
 use crate::app::AppError;
 use crate::app::auto_restore::{
     self as app, Choice, Error, FOLDER, Fit, Left, Look, Outcome, Reason, Request, Stage, Verdict,
@@ -208,6 +207,12 @@ fn words(ctx: &Context, outcome: &Outcome, dry_run: bool) -> String {
             lines.push(format!(
                 "passed over: {}",
                 units::count(choice.incomplete, "newer incomplete snapshot")
+            ));
+        }
+        if choice.snapshot.is_marked() {
+            let lost = losses::words(&choice.snapshot).join("; ");
+            lines.push(format!(
+                "it has much less than the one before it: {lost}; `exuvia snapshots` lists that too"
             ));
         }
         for other in &choice.others {

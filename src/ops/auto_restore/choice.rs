@@ -143,6 +143,7 @@ mod tests {
             error_count: 0,
             databases: Vec::new(),
             stats: Stats::default(),
+            losses: Vec::new(),
         }
     }
 
