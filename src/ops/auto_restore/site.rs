@@ -69,7 +69,10 @@ impl Site {
             match dir.lock(false).map_err(failed)? {
                 Lock::Held => {}
                 Lock::Elsewhere => {
-                    monitor.warning(None, "another auto-restore is at work here: waiting until it is done");
+                    monitor.warning(
+                        None,
+                        "another auto-restore or rollback is at work here: waiting until it is done",
+                    );
                     dir.lock(true).map_err(failed)?;
                 }
                 Lock::Unsupported => {
