@@ -276,4 +276,24 @@ mod tests {
         assert_eq!(paths(text), ["a.b", "a.c.d", "a.c", "a.c", "e", "f"]);
         assert_eq!((paths("{}"), paths(""), paths("7")), (vec![String::new()], vec![], vec![String::new()]));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_taken_or_refused(text in "[{}\\[\\]:,'\"\\\\/*a0x u\n\r\u{2028}\u{e9}]{0,40}") {
+            if let Ok((same, count)) = exchange(&text, &mut |_| None) {
+                proptest::prop_assert_eq!((same, count), (text.clone(), 0));
+            }
+            // What is put in comes out again, and stands where it was put.
+            if let Ok((new, count)) = exchange(&text, &mut |s| Some(format!("{s}'\"\\\n"))) {
+                let mut seen = 0;
+                let (again, _) = exchange(&new, &mut |s| {
+                    seen += u64::from(s.ends_with("'\"\\\n"));
+                    s.strip_suffix("'\"\\\n").map(str::to_owned)
+                }).unwrap();
+                proptest::prop_assert_eq!(seen, count);
+                proptest::prop_assert_eq!(exchange(&again, &mut |_| None).unwrap().1, 0);
+            }
+            drop(leaves(&text));
+        }
+    }
 }
