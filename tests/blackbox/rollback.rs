@@ -290,7 +290,10 @@ fn a_running_gateway_is_asked_about() {
     let tree = place.path(".openclaw");
     place.set("EXUVIA_STATE_DIR", tree.to_str().unwrap());
     put(&tree, "openclaw.json", b"{}");
+    let db = database(&tree.join("state/openclaw.sqlite"), 10, 4096);
     place.run(&["backup"]).exits(0);
+    insert(&db, 1);
+    drop(db);
     put(&tree, "openclaw.json", b"{\"broken\": true}");
     let lock = format!("{{\"pid\":{},\"startTime\":1}}   ", std::process::id());
     let uid = rustix::process::geteuid().as_raw();
