@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::requests::{Session, SnapshotInfo};
 use super::{AppError, run};
+use crate::fs;
 use crate::gather::{Profile, running_gateway};
 use crate::model::{ObjectId, RepoPath, SnapshotKind};
 use crate::ops::rollback::{self as ops, Error, Journal};
@@ -94,7 +95,25 @@ impl Chooser<'_> {
                 None
             }
         });
-        read.filter(|info| self.is_here(info) && fits(info)).nth(skip)
+        // A container's host has another name each time; but where machines share a repository, each has its
+        // own state dir at the same path.
+        let host = fs::hostname();
+        let (mut own, mut elsewhere) = (0, None);
+        let mut others = 0;
+        for info in read.filter(|info| self.is_here(info) && fits(info)) {
+            if info.snapshot.host == host {
+                if own == skip {
+                    return Some(info);
+                }
+                own += 1;
+            } else if others == skip && elsewhere.is_none() {
+                elsewhere = Some(info);
+            } else {
+                others += 1;
+            }
+        }
+        // Of this host there are too few; of none, those of others will do.
+        elsewhere.filter(|_| own == 0)
     }
 
     fn none_here(&self) -> AppError {
@@ -175,6 +194,8 @@ pub fn rollback(
         false => Profile::None,
     };
     let dry_run = request.dry_run;
+    let (journal_owner, journal_devices) =
+        journal.as_ref().map_or((false, false), |journal| (journal.owner, journal.devices));
     let request = ops::Request {
         target: info.id,
         snapshot: info.snapshot.clone(),
@@ -184,8 +205,9 @@ pub fn rollback(
             _ => request.keep_extra,
         },
         resumes: journal,
-        owner: request.owner,
-        devices: request.devices,
+        // For root, who else would take every file away from its owner.
+        owner: journal_owner || request.owner || fs::is_privileged(),
+        devices: journal_devices || request.devices,
         packer: PackerOptions { uploads: run::uploads(&repository), ..PackerOptions::new(session.threads) },
         live: request.live,
         root,

@@ -87,7 +87,7 @@ struct How {
     #[arg(long)]
     live: bool,
 
-    /// Restore owner and group, which mostly takes root's rights
+    /// Restore owner and group; root does so anyway
     #[arg(long)]
     owner: bool,
 
@@ -209,6 +209,10 @@ fn counts(plan: &RollbackPlan) -> String {
         plan.unchanged,
         units::size(plan.bytes())
     );
+    if !plan.left_out.is_empty() {
+        let count = units::count(plan.left_out.len() as u64, "path");
+        words.push_str(&format!("; {count} that a backup would leave out today stay as they are"));
+    }
     if plan.extra > 0 {
         words.push_str(&format!("; {} that the snapshot does not have stay", plan.extra));
     }

@@ -123,11 +123,13 @@ pub enum Verdict {
 /// but for the fields of the first page that every capture sets anew (`gather::sqlite`): whether they are is
 /// left open.
 pub fn compare(a: &Content, b: &Content, blobs: &BlobReader<'_>) -> Result<Verdict, RepoError> {
-    if a.slices == b.slices && a.size == b.size {
-        return Ok(Verdict::Same);
-    }
-    if a.size != b.size {
+    let image = |content: &Content| matches!(content.capture, Capture::Sqlite { .. });
+    // The bytes of a raw copy are not all of a database.
+    if a.size != b.size || image(a) != image(b) {
         return Ok(Verdict::Different);
+    }
+    if a.slices == b.slices {
+        return Ok(Verdict::Same);
     }
     if let (Capture::Sqlite { page_size: one }, Capture::Sqlite { page_size: other }) = (a.capture, b.capture)
     {

@@ -8,8 +8,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use exuvia::app::{self, Location, Passphrase, RollbackRequest, RollbackTo, RolledBack, Session};
+use exuvia::app::{self, AppError, Location, Passphrase, RollbackRequest, RollbackTo, RolledBack, Session};
 use exuvia::clock::SystemClock;
+use exuvia::model::{Classify, ErrorClass};
 use exuvia::report::{Monitor, Phase};
 use rusqlite::Connection;
 use serde_json::Value;
@@ -263,15 +264,7 @@ fn a_database_that_would_have_to_go_is_not_taken_from_its_user() {
     let tree = place.path("tree");
     let path = tree.join("young.sqlite");
     drop(database(&path, 5, 4096));
-    let mut holder = Command::new("python3")
-        .args(["-c", "import sqlite3,sys\ndb=sqlite3.connect(sys.argv[1])\ndb.execute('select * from t').fetchone()\nprint(1,flush=True)\nsys.stdin.read()"])
-        .arg(&path)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = [0];
-    std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut line).unwrap();
+    let mut holder = holder(&path);
     let refused = rollback(&place, &[]).exits(11);
     let message = refused.error()["message"].as_str().unwrap().to_owned();
     assert!(message.contains("young.sqlite") && message.contains(&holder.id().to_string()), "{message}");
@@ -282,6 +275,92 @@ fn a_database_that_would_have_to_go_is_not_taken_from_its_user() {
     holder.wait().unwrap();
     rollback(&place, &[]).exits(0);
     assert!(!path.exists() && !tree.join("young.sqlite-wal").exists());
+}
+
+/// A process that has a database open, until its input ends.
+fn holder(path: &Path) -> std::process::Child {
+    let script = "import sqlite3,sys\ndb=sqlite3.connect(sys.argv[1])\ndb.execute('select * from t').fetchone()\nprint(1,flush=True)\nsys.stdin.read()";
+    let mut holder = Command::new("python3")
+        .args(["-c", script])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+    holder
+}
+
+#[test]
+fn a_rollback_that_changed_nothing_is_nothing_to_undo() {
+    let (place, before) = world();
+    let tree = place.path("tree");
+    let after = mutate(&place);
+    rollback(&place, &[]).exits(0);
+    place.run(&["undo", "--yes"]).exits(0);
+    // Somebody opens, while the rollback is at work, a database that would have to go.
+    let children = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (path, opened) = (tree.join("new.sqlite"), Arc::clone(&children));
+    let refused = try_meddled(&place, move || opened.lock().unwrap().push(holder(&path)));
+    assert_eq!(refused.err().map(|e| e.class()), Some(ErrorClass::Busy));
+    for mut child in children.lock().unwrap().drain(..) {
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+    is_clean(&tree);
+    let mut now = picture(&tree);
+    // What the one who opened it left beside it.
+    now.get_mut(Path::new("")).unwrap().forget_times();
+    let mut wanted = after;
+    wanted.get_mut(Path::new("")).unwrap().forget_times();
+    same(&now, &wanted, "as it was");
+    place.run(&["undo", "--yes"]).exits(0);
+    let mut now = picture(&tree);
+    now.get_mut(Path::new("")).unwrap().forget_times();
+    let mut wanted = before;
+    wanted.get_mut(Path::new("")).unwrap().forget_times();
+    same(&now, &wanted, "undone is what was done before");
+}
+
+#[test]
+fn what_would_be_left_out_today_is_not_overwritten() {
+    let mut place = with_repository();
+    let tree = place.path("tree");
+    place.set("EXUVIA_STATE_DIR", tree.to_str().unwrap());
+    put(&tree, "a/one", b"1");
+    put(&tree, "a/gone", b"2");
+    put(&tree, "b", b"3");
+    drop(database(&tree.join("a/db.sqlite"), 5, 4096));
+    place.run(&["backup"]).exits(0);
+    put(&tree, ".exuviaignore", b"/a/\n");
+    put(&tree, "a/one", b"changed, and in no snapshot");
+    put(&tree, "b", b"changed");
+    fs::remove_file(tree.join("a/gone")).unwrap();
+    let db = Connection::open(tree.join("a/db.sqlite")).unwrap();
+    insert(&db, 3);
+    let run = place.run(&["rollback", "--yes"]).exits(0);
+    assert!(run.text().contains("leave out today"), "{}", run.text());
+    assert_eq!(fs::read(tree.join("a/one")).unwrap(), b"changed, and in no snapshot");
+    assert!(!tree.join("a/gone").exists());
+    assert_eq!(fs::read(tree.join("b")).unwrap(), b"3");
+    let rows: i64 = db.query_row("select count(*) from t", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 8);
+    is_clean(&tree);
+}
+
+#[test]
+fn a_log_of_another_database_is_not_left_beside_the_one_put_back() {
+    let (place, before) = world();
+    let tree = place.path("tree");
+    // The database is damaged, and what lies beside it is older, or somebody else's.
+    fs::write(tree.join("state/main.sqlite"), b"no database any more").unwrap();
+    for suffix in ["-wal", "-journal"] {
+        fs::write(tree.join(format!("state/main.sqlite{suffix}")), noise(3, 5000)).unwrap();
+    }
+    rollback(&place, &["--path", "state/main.sqlite"]).exits(0);
+    assert_eq!(names(&tree.join("state")), ["main.sqlite"]);
+    let content = |from: &Picture| from[Path::new("state/main.sqlite")].content().clone();
+    assert_eq!(content(&picture(&tree)), content(&before));
 }
 
 #[test]
@@ -477,6 +556,10 @@ impl Monitor for Meddler {
 
 /// A rollback to the newest snapshot, through the library.
 fn meddled(place: &Place, meddle: impl Fn() + Send + Sync + 'static) -> RolledBack {
+    try_meddled(place, meddle).unwrap()
+}
+
+fn try_meddled(place: &Place, meddle: impl Fn() + Send + Sync + 'static) -> Result<RolledBack, AppError> {
     let session = Session {
         repository: Location::Local(place.path("repo")),
         passphrase: Passphrase::new(PASSPHRASE.as_bytes().to_vec()),
@@ -496,7 +579,7 @@ fn meddled(place: &Place, meddle: impl Fn() + Send + Sync + 'static) -> RolledBa
         owner: false,
         devices: false,
     };
-    app::rollback(&session, &request, &mut |_, _| Ok(true)).unwrap().done.unwrap()
+    app::rollback(&session, &request, &mut |_, _| Ok(true)).map(|outcome| outcome.done.unwrap())
 }
 
 #[test]
@@ -504,8 +587,11 @@ fn what_changes_after_the_safety_snapshot_is_kept() {
     let (place, before) = world();
     let tree = place.path("tree");
     mutate(&place);
+    rustix::fs::mkfifoat(rustix::fs::CWD, tree.join("pipe"), 0o600.into()).unwrap();
     let dir = tree.clone();
     let done = meddled(&place, move || {
+        fs::remove_file(dir.join("pipe")).unwrap();
+        put(&dir, "pipe", b"no pipe any more");
         put(&dir, "notes/1/1.md", b"edited again");
         put(&dir, "notes/3/3.md", b"in the way of what comes back");
         put(&dir, "extra/deep/er/file", b"had to go");
@@ -523,6 +609,7 @@ fn what_changes_after_the_safety_snapshot_is_kept() {
         ("notes/1/1.md", &b"edited again"[..]),
         ("notes/3/3.md", b"in the way of what comes back"),
         ("extra/deep/er/file", b"had to go"),
+        ("pipe", b"no pipe any more"),
     ] {
         assert_eq!(fs::read(kept.join(name)).unwrap(), content, "{name}");
         assert!(done.kept.iter().any(|(path, _)| path.to_os_path() == Path::new(name)), "{name}");

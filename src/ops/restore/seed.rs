@@ -48,6 +48,7 @@ pub(super) fn run(
         id: &request.id,
         snapshot: &request.snapshot,
         images: &|_| None,
+        looked: None,
     };
     seed.write(entries.into_iter().map(|entry| Ok(entry.clone())))
 }
@@ -61,6 +62,8 @@ pub(in crate::ops) struct Seed<'a> {
     pub(in crate::ops) snapshot: &'a Snapshot,
     /// The image of a database whose own file may say something else: it was written through its log.
     pub(in crate::ops) images: &'a dyn Fn(&RepoPath) -> Option<File>,
+    /// When what is in place was last looked at: what has changed since must be read.
+    pub(in crate::ops) looked: Option<Timestamp>,
 }
 
 impl Seed<'_> {
@@ -91,6 +94,7 @@ impl Seed<'_> {
             let owner = Arc::make_mut(&mut entry.meta.owner);
             (owner.uid, owner.gid) = (stat.uid, stat.gid);
             entry.unsettled = stat.mtime != entry.meta.mtime
+                || self.looked.is_some_and(|looked| stat.ctime >= looked)
                 || entry.content().is_some_and(|content| content.size != stat.size);
             entry.meta.mode = stat.mode;
             (entry.meta.mtime, entry.meta.ctime, entry.meta.inode) = (stat.mtime, stat.ctime, stat.inode);

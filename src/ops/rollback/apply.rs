@@ -9,9 +9,9 @@ use super::journal::{self, Journal};
 use super::plan::{Plan, Step};
 use super::stage::{NEW, OLD, remove_all};
 use super::{Error, Request};
-use crate::fs::{self, Dir, FileKind, Stat, TempFile};
+use crate::fs::{self, Dir, FileKind, OwnerNames, Stat, TempFile};
 use crate::gather::sqlite;
-use crate::model::{Capture, Entry, EntryKind, FileError, ObjectId, RepoPath};
+use crate::model::{Capture, Entry, EntryKind, FileError, ObjectId, RepoPath, Timestamp};
 use crate::ops::compare::Change;
 use crate::ops::restore::{self, Dirs};
 use crate::repo::{BlobReader, ManifestReader, PageTable};
@@ -67,6 +67,8 @@ impl Work<'_> {
         self.monitor.phase(Phase::Restore, Some(plan.bytes()));
         let ready = self.prepare().map_err(&failed).and_then(|(new, old)| {
             let staged = self.stage(plan, self.tables, &new)?;
+            // Fetching may have taken a while.
+            database::refuse(&self.request.root, plan)?;
             Ok((Folders { new, old }, staged))
         });
         let (folders, (staged, names)) = match ready {
@@ -82,7 +84,7 @@ impl Work<'_> {
         };
         (applied.bytes, applied.local) = (staged.bytes, staged.local);
         self.apply(plan, &names, &folders, &mut applied);
-        self.root.sync_file_system().map_err(&failed)?;
+        note(&mut applied, &Step::root(), self.root.sync_file_system());
         Ok(applied)
     }
 
@@ -181,6 +183,12 @@ impl Work<'_> {
             if !step.want.as_ref().is_some_and(is_image) {
                 return Err(in_use(&holder));
             }
+            let now = Marks::read(self.root, &step.path).ok();
+            if self.marks.get(&step.path).copied() != now {
+                let message =
+                    "has been written to since the safety snapshot began; what came after it is replaced";
+                self.monitor.warning(Some(&step.path), message);
+            }
             sqlite::overwrite(&self.ready_path(ready)?, &path)
                 .map_err(|e| io::Error::other(format!("{e}; it is open in {holder}")))?;
             applied.live.push((step.path.clone(), ready.to_vec()));
@@ -193,11 +201,11 @@ impl Work<'_> {
             }
             (Some(stat), Some(have)) if is_as_saved(have, &stat) => {}
             (Some(_), _) => self.keep(&parent, &[name.to_vec()], &step.path, applied)?,
-            // The log of a database that is gone would be replayed into this one.
-            (None, _) if step.want.as_ref().is_some_and(is_image) => {
-                self.keep(&parent, &database::companions(&parent, name), &step.path, applied)?;
-            }
             (None, _) => {}
+        }
+        if step.want.as_ref().is_some_and(is_image) {
+            // What is still beside it belongs to another database, and would be replayed into this one.
+            self.keep(&parent, &database::companions(&parent, name), &step.path, applied)?;
         }
         self.move_into(ready, step, folders, &parent)?;
         applied.files += u64::from(step.want.as_ref().is_some_and(|want| want.content().is_some()));
@@ -347,6 +355,10 @@ impl Work<'_> {
             return restore::apply_metadata(&request, &file, &want.meta);
         }
         let name = step.path.name();
+        if request.owner {
+            let (uid, gid) = OwnerNames::load().resolve(&want.meta.owner);
+            fs::set_owner_at(&parent, name, uid, gid)?;
+        }
         if !matches!(want.kind, EntryKind::Symlink(_)) {
             fs::set_mode_at(&parent, name, want.meta.mode, 0o7777)?;
         }
@@ -406,11 +418,12 @@ impl Work<'_> {
     }
 
     /// Looks at what a comparison made afterwards still finds.
-    pub(super) fn judge(&self, again: &Plan, applied: &mut Applied) {
+    pub(super) fn judge(&self, plan: &Plan, again: &Plan, applied: &mut Applied) {
         for step in &again.steps {
             let known = applied.live.iter().any(|(path, _)| *path == step.path)
                 || step.path.is_root()
                 || applied.stay.contains(&step.path)
+                || plan.leaves_out(&step.path)
                 || step.path.as_bytes().starts_with(b"exuvia-kept-")
                 || step.change == Change::Metadata && step.want.as_ref().is_some_and(Entry::is_dir);
             if known {
@@ -431,7 +444,9 @@ impl Work<'_> {
     }
 
     /// Tells the cache what is in place, so that the next backup need not read it all again.
-    pub(super) fn seed(&self, applied: &Applied) -> io::Result<()> {
+    ///
+    /// `looked` is when the comparison began that found it so.
+    pub(super) fn seed(&self, applied: &Applied, looked: Timestamp) -> io::Result<()> {
         let folder = self.root.open_dir(journal::FOLDER.as_bytes()).and_then(|f| f.open_dir(NEW.as_bytes()));
         let image = |path: &RepoPath| {
             let (_, name) = applied.live.iter().find(|(live, _)| live == path)?;
@@ -444,6 +459,7 @@ impl Work<'_> {
             id: &self.request.target,
             snapshot: &self.request.snapshot,
             images: &image,
+            looked: Some(looked),
         };
         let mut reader = ManifestReader::new(self.blobs, self.request.snapshot.manifest);
         seed.write(std::iter::from_fn(|| reader.next_entry().map_err(io::Error::other).transpose()))
@@ -475,6 +491,13 @@ impl Work<'_> {
             Some(entry) => restore::apply_metadata(&self.restore_request(), self.root.as_ref(), &entry.meta),
             None => Ok(()),
         }
+    }
+}
+
+impl Applied {
+    /// Something went wrong that concerns the whole.
+    pub(super) fn fail(&mut self, message: String) {
+        self.errors.push(FileError { path: RepoPath::root(), message });
     }
 }
 
@@ -522,11 +545,13 @@ fn is_as_saved(have: &Entry, stat: &Stat) -> bool {
     let kind = match have.kind {
         EntryKind::File(_) => FileKind::File,
         EntryKind::Symlink(_) => FileKind::Symlink,
-        // Nothing in them can be lost.
-        _ => return true,
+        EntryKind::Directory => FileKind::Directory,
+        EntryKind::Fifo => FileKind::Fifo,
+        EntryKind::CharDevice(..) => FileKind::CharDevice,
+        EntryKind::BlockDevice(..) => FileKind::BlockDevice,
     };
     stat.kind == kind
-        && (kind == FileKind::Symlink || stat.size == have.size())
+        && (kind != FileKind::File || stat.size == have.size())
         && (stat.mtime, stat.inode) == (have.meta.mtime, have.meta.inode)
         // A change of one name of a file sets this time in all.
         && (have.link_group != 0 || stat.ctime == have.meta.ctime)

@@ -3,10 +3,11 @@
 use std::io;
 use std::path::Path;
 
-use super::{Error, Plan};
+use super::{Error, Plan, Step};
 use crate::fs::{self, Dir, FileKind};
 use crate::gather::sqlite;
-use crate::model::RepoPath;
+use crate::model::{Capture, Entry, RepoPath};
+use crate::ops::compare::Change;
 use crate::repo::FileMark;
 
 /// What may lie beside a database and belongs to it.
@@ -57,12 +58,38 @@ pub(super) fn holder(path: &Path) -> io::Result<Option<String>> {
     Ok(sqlite::is_open_elsewhere(path)?.then(|| "another program".to_string()))
 }
 
-/// Refuses a plan that would take a database away from who has it open.
+/// The name of the database that a companion is named after.
+fn base(path: &RepoPath) -> Option<RepoPath> {
+    let name = COMPANIONS.iter().find_map(|suffix| path.name().strip_suffix(*suffix))?;
+    path.parent()?.join(name).ok()
+}
+
+/// True for the log, shared memory or journal of the database at `database`, by its name.
+pub(super) fn is_companion(path: &RepoPath, database: &RepoPath) -> bool {
+    base(path).as_ref() == Some(database)
+}
+
+/// True where one consistent image takes the place of another of the same page size: SQLite can do that under
+/// who has the database open.
+fn is_exchange(step: &Step) -> bool {
+    let page_size = |entry: &Option<Entry>| match entry.as_ref().and_then(Entry::content)?.capture {
+        Capture::Sqlite { page_size } => Some(page_size),
+        Capture::Plain | Capture::RawSqlite => None,
+    };
+    page_size(&step.have).is_some() && page_size(&step.have) == page_size(&step.want)
+}
+
+/// Refuses a plan that would take a database, or a part of it, away from who has it open, or replace one of
+/// which the safety snapshot has no consistent image while it is open.
 pub(super) fn refuse(root: &Path, plan: &Plan) -> Result<(), Error> {
-    for step in plan.steps.iter().filter(|step| step.clears() && step.is_database()) {
-        let held = holder(&root.join(step.path.to_os_path()));
-        if let Ok(Some(holder)) = held {
-            return Err(Error::DatabaseInUse { path: step.path.clone(), holder });
+    for step in plan.steps.iter().filter(|step| step.change != Change::Metadata) {
+        let database = match base(&step.path) {
+            Some(base) => base,
+            None if step.is_database() && !is_exchange(step) => step.path.clone(),
+            None => continue,
+        };
+        if let Ok(Some(holder)) = holder(&root.join(database.to_os_path())) {
+            return Err(Error::DatabaseInUse { path: database, holder });
         }
     }
     Ok(())

@@ -35,6 +35,10 @@ pub struct Journal {
     pub scope: Vec<RepoPath>,
     /// Files that the target lacks stay.
     pub keep_extra: bool,
+    /// Owner and group are restored.
+    pub owner: bool,
+    /// Device files are made.
+    pub devices: bool,
     /// The safety snapshot that stays the one to go back to, when this rollback goes on with, or takes back,
     /// one that was interrupted.
     pub resumes: bool,
@@ -48,6 +52,8 @@ struct Note {
     safety: String,
     scope_base64: Vec<String>,
     keep_extra: bool,
+    owner: bool,
+    devices: bool,
     resumes: bool,
 }
 
@@ -94,6 +100,8 @@ impl Journal {
             safety: id(&note.safety)?,
             scope: note.scope_base64.iter().map(path).collect::<Result<_, _>>()?,
             keep_extra: note.keep_extra,
+            owner: note.owner,
+            devices: note.devices,
             resumes: note.resumes,
         })
     }
@@ -105,6 +113,8 @@ impl Journal {
             safety: self.safety.to_string(),
             scope_base64: self.scope.iter().map(|p| BASE64.encode(p.as_bytes())).collect(),
             keep_extra: self.keep_extra,
+            owner: self.owner,
+            devices: self.devices,
             resumes: self.resumes,
         };
         serde_json::to_string_pretty(&note).map_err(io::Error::other)
@@ -132,6 +142,8 @@ mod tests {
             safety: ObjectId([2; 32]),
             scope: vec![RepoPath::new(b"a/\xff\n".to_vec()).unwrap()],
             keep_extra: true,
+            owner: true,
+            devices: false,
             resumes: false,
         };
         journal.write(dir.path()).unwrap();

@@ -343,7 +343,7 @@ pub fn plan(
     let blobs = BlobReader::new(repository, &loaded.index);
     let root = Dir::open(&request.root).map_err(request.failed())?;
     let live = Live { root: &root, blobs: &blobs };
-    let mut collector = collector(request, &blobs, &live);
+    let mut collector = collector(request, &blobs, &live, Some(&root));
     let mut merge = Merge::new(&blobs, request.snapshot.manifest)?;
     let look = backup::Request { dry_run: true, ..request.backup()? };
     let looked = backup::look(repository, catalog, &look, monitor, clock, &mut |entry| {
@@ -355,7 +355,12 @@ pub fn plan(
     Ok(plan)
 }
 
-fn collector<'a>(request: &'a Request, blobs: &'a BlobReader<'a>, settle: &'a dyn Settle) -> Collector<'a> {
+fn collector<'a>(
+    request: &'a Request,
+    blobs: &'a BlobReader<'a>,
+    settle: &'a dyn Settle,
+    walked: Option<&'a Dir>,
+) -> Collector<'a> {
     let Request { scope, keep_extra, owner, .. } = request;
     let snapshot = &request.snapshot;
     Collector {
@@ -366,6 +371,8 @@ fn collector<'a>(request: &'a Request, blobs: &'a BlobReader<'a>, settle: &'a dy
         owner: *owner,
         unknown: &snapshot.errors,
         unknown_more: snapshot.error_count > snapshot.errors.len() as u64,
+        devices: request.devices,
+        walked,
         plan: Plan::default(),
     }
 }
@@ -384,6 +391,33 @@ fn unread(plan: &Plan, errors: &[FileError]) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Listens, and is not to be stopped.
+struct Steadfast(Arc<dyn Monitor>);
+
+impl Monitor for Steadfast {
+    fn note(&self, path: Option<&RepoPath>, message: &str) {
+        self.0.note(path, message);
+    }
+
+    fn warning(&self, path: Option<&RepoPath>, message: &str) {
+        self.0.warning(path, message);
+    }
+
+    fn error(&self, path: &RepoPath, message: &str) {
+        self.0.error(path, message);
+    }
+}
+
+/// Takes back a safety snapshot before which nothing has changed. Where it cannot be removed it stays, which
+/// harms nobody: to go back to it is shown, and asked, like any other way.
+fn withdraw(repository: &Repository, safety: &ObjectId) {
+    let catalog = Catalog::load(repository, SnapshotKind::Safety);
+    let catalog = catalog.unwrap_or_default();
+    if let Some(entry) = catalog.entries().iter().find(|entry| entry.id == *safety) {
+        let _ = repository.remove_safety_snapshot(entry);
+    }
 }
 
 /// Rolls back. `planned` is what [`plan`] said.
@@ -416,10 +450,11 @@ pub fn run(
 
     let loaded = SharedIndex::new(repository).get()?;
     let blobs = BlobReader::new(repository, &loaded.index);
-    let mut collector = collector(request, &blobs, &blobs);
+    let mut collector = collector(request, &blobs, &blobs, None);
     let (want, have) = (request.snapshot.manifest, taken.snapshot.manifest);
     compare::snapshots(&blobs, want, have, &mut |pair| collector.pair(pair))?;
     let mut plan = collector.plan;
+    plan.steps.retain(|step| step.change != Change::Removed || !planned.leaves_out(&step.path));
     // Two images of one content may consist of other blobs; that the files are the same was seen before.
     let changes: HashSet<&RepoPath> = planned.steps.iter().map(|step| &step.path).collect();
     plan.steps.retain(|step| {
@@ -429,6 +464,7 @@ pub fn run(
     });
     // What both have in common was passed over.
     (plan.unchanged, plan.extra) = (planned.unchanged, planned.extra);
+    plan.left_out.clone_from(&planned.left_out);
     unread(&plan, &taken.errors)?;
 
     let journal = Journal {
@@ -436,6 +472,8 @@ pub fn run(
         safety: request.resumes.as_ref().map_or(safety, |journal| journal.safety),
         scope: request.scope.clone(),
         keep_extra: request.keep_extra,
+        owner: request.owner,
+        devices: request.devices,
         resumes: request.resumes.is_some(),
     };
     let tables = |path: &RepoPath| {
@@ -452,17 +490,35 @@ pub fn run(
         marks,
         tables: &tables,
     };
-    let mut applied = work.run(&plan, &journal)?;
+    let mut applied = match work.run(&plan, &journal) {
+        Ok(applied) => applied,
+        Err(error) => {
+            // Nothing was changed, so there is nothing to go back to: an undo shall not find it.
+            withdraw(repository, &safety);
+            return Err(error);
+        }
+    };
     if applied.errors.is_empty() {
-        let again = self::plan(repository, catalog, request, monitor, clock)?;
-        work.judge(&again, &mut applied);
-    }
-    if applied.errors.is_empty() {
-        let all = request.scope.is_empty() && plan.extra == 0 && applied.kept.is_empty();
-        if all && let Err(error) = work.seed(&applied) {
+        // The work is done, and no request to stop makes it undone.
+        let steadfast: Arc<dyn Monitor> = Arc::new(Steadfast(Arc::clone(monitor)));
+        let looked = clock.now();
+        match self::plan(repository, catalog, request, &steadfast, clock) {
+            Ok(again) => work.judge(&plan, &again, &mut applied),
+            Err(error) => applied.fail(format!("what was put in place could not be compared: {error}")),
+        }
+        let all = request.scope.is_empty() && plan.extra == 0 && plan.left_out.is_empty();
+        if all
+            && applied.errors.is_empty()
+            && applied.kept.is_empty()
+            && let Err(error) = work.seed(&applied, looked)
+        {
             monitor.note(None, &format!("the cache could not be prepared for the next backup: {error}"));
         }
-        work.finish(&plan).map_err(request.failed())?;
+    }
+    if applied.errors.is_empty()
+        && let Err(error) = work.finish(&plan)
+    {
+        applied.fail(error.to_string());
     }
     let spent = clock.monotonic().saturating_sub(started);
     Ok(Outcome {

@@ -1,6 +1,8 @@
 //! What there is to do: what is there compared with what shall be.
 
-use crate::model::{Capture, Entry, FileError, RepoPath};
+use super::database;
+use crate::fs::Dir;
+use crate::model::{Capture, Entry, EntryKind, FileError, RepoPath};
 use crate::ops::compare::{self, Attention, Change, Pair, Settle};
 use crate::repo::{BlobReader, RepoError};
 
@@ -58,6 +60,9 @@ pub struct Plan {
     pub unchanged: u64,
     /// Paths that the snapshot does not have and that stay ([`super::Request::keep_extra`]).
     pub extra: u64,
+    /// Paths that the snapshot has, and that are there, but that a backup would leave out today: they stay as
+    /// they are, with all that is below them, since no safety snapshot would hold them.
+    pub left_out: Vec<RepoPath>,
 }
 
 impl Plan {
@@ -65,6 +70,11 @@ impl Plan {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// True for what stays as it is because a backup would leave it out today.
+    pub(super) fn leaves_out(&self, path: &RepoPath) -> bool {
+        self.left_out.iter().any(|left| path.starts_with(left))
     }
 
     /// Bytes of files that will be written.
@@ -86,12 +96,18 @@ pub(super) struct Collector<'a> {
     pub(super) unknown: &'a [FileError],
     /// There were more of them than its record names.
     pub(super) unknown_more: bool,
+    /// Devices are made.
+    pub(super) devices: bool,
+    /// The state dir, when it was walked for this comparison: what is there and was not told is left out.
+    pub(super) walked: Option<&'a Dir>,
     pub(super) plan: Plan,
 }
 
 impl Collector<'_> {
     fn concerns(&self, pair: &Pair) -> bool {
-        if self.scope.is_empty() || self.scope.iter().any(|scope| pair.path().starts_with(scope)) {
+        let below =
+            |scope: &RepoPath| pair.path().starts_with(scope) || database::is_companion(pair.path(), scope);
+        if self.scope.is_empty() || self.scope.iter().any(below) {
             return true;
         }
         // A directory on the way to a path asked for is made where it is missing.
@@ -104,6 +120,17 @@ impl Collector<'_> {
             || self.unknown.iter().any(|error| path.starts_with(&error.path) || error.path.starts_with(path))
     }
 
+    /// Notes what is there though the walk did not tell it.
+    fn is_left_out(&mut self, path: &RepoPath) -> bool {
+        let Some(root) = self.walked else { return false };
+        let parent = root.open_path(&path.parent().unwrap_or_default());
+        let there = parent.is_ok_and(|parent| parent.stat_at(path.name()).is_ok());
+        if there {
+            self.plan.left_out.push(path.clone());
+        }
+        there
+    }
+
     pub(super) fn pair(&mut self, pair: Pair) -> Result<(), RepoError> {
         if !self.concerns(&pair) {
             return Ok(());
@@ -114,6 +141,15 @@ impl Collector<'_> {
             return Ok(());
         };
         if change == Change::Added && (self.keep_extra || self.is_unknown(pair.path())) {
+            self.plan.extra += 1;
+            return Ok(());
+        }
+        if change == Change::Removed && (self.plan.leaves_out(pair.path()) || self.is_left_out(pair.path())) {
+            return Ok(());
+        }
+        let is_device =
+            |entry: &Entry| matches!(entry.kind, EntryKind::CharDevice(..) | EntryKind::BlockDevice(..));
+        if !self.devices && pair.old.as_ref().is_some_and(is_device) {
             self.plan.extra += 1;
             return Ok(());
         }
@@ -162,6 +198,8 @@ mod tests {
             owner: false,
             unknown: &unknown,
             unknown_more: more,
+            devices: false,
+            walked: None,
             plan: Plan::default(),
         };
         for (path, want, have) in pairs {
