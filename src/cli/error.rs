@@ -158,6 +158,9 @@ fn rollback(error: CliError, why: &RollbackError) -> CliError {
         RollbackError::DatabaseInUse { .. } => {
             error.hint("stop that program first; or --keep-extra leaves what the snapshot does not have")
         }
+        RollbackError::Blocked { .. } => {
+            error.hint("nothing was changed; move it away, or limit the rollback with --path")
+        }
         RollbackError::Unprotected { .. } => error
             .hint("nothing was changed: what cannot be read cannot be got back")
             .hint("make it readable, or limit the rollback with --path"),

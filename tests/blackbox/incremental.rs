@@ -473,6 +473,7 @@ fn each_compression_comes_back_and_more_effort_is_smaller() {
         repo.check();
     }
     let [fast, default, max, auto] = stored[..] else { unreachable!() };
-    // Of words drawn at random the first two levels make the same.
-    assert!(max < default && max < fast && (max..=default + 1000).contains(&auto), "{stored:?}");
+    // Of words drawn at random the first two levels make the same, but for what shares a frame with what,
+    // which differs from run to run.
+    assert!(max < default && max < fast && (max..=default + default / 50).contains(&auto), "{stored:?}");
 }

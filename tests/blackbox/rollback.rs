@@ -661,3 +661,31 @@ fn a_backup_and_a_rollback_wait_for_each_other() {
     same(&picture(&place.path("tree")), &after, "as it was");
     rollback(&place, &["latest~1"]).exits(0);
 }
+
+#[test]
+fn a_plan_that_could_not_be_finished_is_not_begun() {
+    let mut place = with_repository();
+    let tree = place.path("tree");
+    place.set("EXUVIA_STATE_DIR", tree.to_str().unwrap());
+    put(&tree, "a", b"a file");
+    put(&tree, "b/c", b"deep");
+    put(&tree, "d", b"1");
+    place.run(&["backup", "--exclude", "*.log"]).exits(0);
+    fs::remove_file(tree.join("a")).unwrap();
+    put(&tree, "a/b/never-stored.log", b"stays");
+    put(&tree, "d", b"2");
+    let now = picture(&tree);
+    let refused = rollback(&place, &[]).exits(1);
+    let message = refused.error()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("a/b/never-stored.log"), "{message}");
+    same(&picture(&tree), &now, "as it was");
+    is_clean(&tree);
+    rollback(&place, &["--path", "d"]).exits(0);
+    assert_eq!(fs::read(tree.join("d")).unwrap(), b"1");
+    fs::remove_dir_all(tree.join("b")).unwrap();
+    put(&tree, "b", b"a file now");
+    rollback(&place, &["--path", "b/c"]).exits(1);
+    assert_eq!(fs::read(tree.join("b")).unwrap(), b"a file now");
+    rollback(&place, &["--path", "b"]).exits(0);
+    assert_eq!(fs::read(tree.join("b/c")).unwrap(), b"deep");
+}

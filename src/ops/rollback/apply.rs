@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::database::{self, Marks};
+use super::feasible;
 use super::journal::{self, Journal};
 use super::plan::{Plan, Step};
 use super::stage::{NEW, OLD, remove_all};
@@ -69,6 +70,7 @@ impl Work<'_> {
             let staged = self.stage(plan, self.tables, &new)?;
             // Fetching may have taken a while.
             database::refuse(&self.request.root, plan)?;
+            feasible::check(self.root, self.request, plan)?;
             Ok((Folders { new, old }, staged))
         });
         let (folders, (staged, names)) = match ready {

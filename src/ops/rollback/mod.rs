@@ -15,6 +15,7 @@
 
 mod apply;
 mod database;
+mod feasible;
 mod journal;
 mod local;
 mod plan;
@@ -154,6 +155,14 @@ pub enum Error {
         /// Who has it open.
         holder: String,
     },
+    /// A step could not be made, and would leave a mixture.
+    #[error("{path} {what}")]
+    Blocked {
+        /// What is in the way.
+        path: RepoPath,
+        /// Why.
+        what: &'static str,
+    },
     /// The snapshot's selection has a word that this version does not know.
     #[error("the snapshot was taken with {word:?}, which this version does not know")]
     Selection {
@@ -221,9 +230,11 @@ impl From<backup::Error> for Error {
 impl Classify for Error {
     fn class(&self) -> ErrorClass {
         match self {
-            Self::Root { .. } | Self::Journal { .. } | Self::Unprotected { .. } | Self::Full { .. } => {
-                ErrorClass::Failed
-            }
+            Self::Root { .. }
+            | Self::Journal { .. }
+            | Self::Unprotected { .. }
+            | Self::Blocked { .. }
+            | Self::Full { .. } => ErrorClass::Failed,
             Self::Unfinished { .. }
             | Self::Busy { .. }
             | Self::Running { .. }
@@ -440,6 +451,7 @@ pub fn run(
         return Err(Error::Unfinished { target });
     }
     database::refuse(&request.root, planned)?;
+    feasible::check(&root, request, planned)?;
     let of_plan = planned.steps.iter().filter(|step| step.is_database()).map(|step| &step.path);
     let databases = request.snapshot.databases.iter().map(|database| &database.path).chain(of_plan);
     let marks: HashMap<RepoPath, database::Marks> =
