@@ -10,10 +10,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use exuvia::chunk::Chunker;
-use exuvia::crypto::{ContentHasher, Keyring, MasterKey, ObjectKey, ObjectKind, Passphrase, ScryptParams};
+use exuvia::crypto::{
+    ContentHasher, Keyring, MasterKey, Masters, ObjectKey, ObjectKind, Passphrase, ScryptParams,
+};
 use exuvia::format::acceptance_v1::{self, Acceptance};
 use exuvia::format::gc_v1::{self, GcRecord};
 use exuvia::format::index_v1::{self, Index, PackInfo};
+use exuvia::format::key_v1::Secrets;
 use exuvia::format::marker_v1::{Marker, Operation};
 use exuvia::format::pack_v1::{self, BlobInfo, FrameInfo, TRAILER};
 use exuvia::format::sealed_v1::{Randomness, Sealer};
@@ -22,7 +25,7 @@ use exuvia::format::{FormatError, key_v1, slices_v1, snapshot_v1};
 use exuvia::model::{
     BlobId, BlobKind, Capture, Classify, Content, ContentHash, DatabaseRecord, Entry, EntryKind, FileError,
     Integrity, Loss, ManifestRef, Metadata, ObjectId, Owner, Reason, RepoPath, RepositoryId, Slice, Slices,
-    Snapshot, SnapshotKind, Stats, Timestamp, WriterId, Xattr, compare_paths,
+    Snapshot, SnapshotKind, Stats, Timestamp, WriterId, WriterKeyId, Xattr, compare_paths,
 };
 use exuvia::repo::{Folder, pack_name, parse_name, record_name};
 use serde_json::Value;
@@ -42,6 +45,7 @@ const FILES: &[(&str, Check)] = &[
     ("node.json", node),
     ("pack.json", pack),
     ("path.json", path),
+    ("roles.json", roles),
     ("sealed.json", sealed),
     ("slices.json", slices),
     ("snapshot.json", snapshot),
@@ -189,6 +193,25 @@ fn marker(file: &V) {
     }
 }
 
+/// The master key of a file or case, and so many of the file's later ones.
+fn masters(file: &V, master: &V, later: usize) -> Masters {
+    let first = Masters::new(MasterKey::from_bytes(master.get("master").array()));
+    let later =
+        file.get("later").list().into_iter().take(later).map(|key| MasterKey::from_bytes(key.array()));
+    later.fold(first, |masters, key| masters.with(key).unwrap())
+}
+
+/// What tells keyrings apart: what they name and what they seal.
+fn probe(repository: RepositoryId, keys: Keyring) -> (BlobId, Vec<u8>, Vec<u8>) {
+    let id = keys.blob_id(BlobKind::Data, b"probe");
+    let sealer = Sealer { repository, keys };
+    let seal = |kind| {
+        let random = Randomness { key: ObjectKey::from_bytes([1; 32]), nonce: [2; 24] };
+        sealer.seal_record(kind, b"probe", &random).unwrap()
+    };
+    (id, seal(ObjectKind::Snapshot), seal(ObjectKind::Index))
+}
+
 fn key(file: &V) {
     let repository = RepositoryId(file.get("repository").array());
     for (expect, case) in file.cases() {
@@ -196,14 +219,19 @@ fn key(file: &V) {
         let bytes = case.get("bytes").hex();
         let opened = key_v1::open(&bytes, repository, &passphrase);
         let opened =
-            opened.map(|bundle| (bundle.created, bundle.label.clone(), Keyring::new(&bundle.master)));
-        let shown =
-            opened.map(|(created, label, keys)| (created, label, keys.blob_id(BlobKind::Data, b"probe")));
-        let Some(shown) = outcome(&case, &expect, shown) else { continue };
-        let master = MasterKey::from_bytes(case.get("master").array());
+            opened.map(|bundle| (bundle.created, bundle.label.clone(), probe(repository, bundle.keyring())));
+        let Some(shown) = outcome(&case, &expect, opened) else { continue };
+        let masters = masters(file, &case, case.get("later").int());
+        let secrets = match case.opt("writer") {
+            None => Secrets::Owner(masters),
+            Some(id) => {
+                let owner = Keyring::of_owner(&masters);
+                Secrets::Writer(Box::new(owner.for_writer(WriterKeyId(id.array())).unwrap()))
+            }
+        };
         let (created, label) = (case.get("created").int(), case.get("label").str());
-        let probe = Keyring::new(&master).blob_id(BlobKind::Data, b"probe");
-        assert_eq!(shown, (created, label.clone(), probe), "{}", case.at);
+        let bundle = key_v1::Bundle { secrets, created, label: label.clone() };
+        assert_eq!(shown, (created, label, probe(repository, bundle.keyring())), "{}", case.at);
         if case.get("encodes").bool() {
             let params = ScryptParams {
                 log_n: case.get("log_n").int(),
@@ -212,10 +240,36 @@ fn key(file: &V) {
             };
             let random =
                 key_v1::Randomness { salt: case.get("salt").array(), nonce: case.get("nonce").array() };
-            let bundle = key_v1::Bundle { master, created, label };
             let sealed = key_v1::seal(&bundle, repository, &passphrase, params, &random).unwrap();
             assert!(sealed == bytes, "{}: encodes to other bytes", case.at);
         }
+    }
+}
+
+fn roles(file: &V) {
+    let repository = RepositoryId(file.get("repository").array());
+    let owner = |later| Sealer { repository, keys: Keyring::of_owner(&masters(file, file, later)) };
+    for (expect, case) in file.cases() {
+        let kind = kind(&case.get("kind").str());
+        let id = WriterKeyId(case.get("writer").array());
+        let writer = |later| {
+            let keys = owner(later).keys.for_writer(id).unwrap();
+            Sealer { repository, keys: Keyring::of_writer(&keys) }
+        };
+        let later = case.get("later").int();
+        let reader = if case.get("reader").str() == "writer" { writer(later) } else { owner(later) };
+        let object = case.get("object").hex();
+        let opened = reader.open_record(kind, &object);
+        // Its class of its own shows in exit codes; it is a wrong key all the same.
+        let opened = opened.map_err(|e| if e == FormatError::WriterKey { FormatError::WrongKey } else { e });
+        let Some(record) = outcome(&case, &expect, opened) else { continue };
+        assert_eq!(record, case.get("record").hex(), "{}", case.at);
+        let sealed = case.get("sealed").int();
+        let by_writer = case.get("by_writer").bool();
+        let sealer = if by_writer { writer(sealed) } else { owner(sealed) };
+        assert_eq!(sealer.seal_record(kind, &record, &case.randomness()).unwrap(), object, "{}", case.at);
+        let by = (by_writer && kind == ObjectKind::Snapshot).then_some(id);
+        assert_eq!(exuvia::format::sealed_v1::sealed_by(&object), by, "{}", case.at);
     }
 }
 
@@ -475,14 +529,21 @@ fn pack(file: &V) {
         }
         if case.get("encodes").bool() {
             let random = case.randomness();
-            let mut pack = sealer.header(ObjectKind::Pack, &random).unwrap();
+            let from = match case.opt("writer") {
+                None => sealer.clone(),
+                Some(id) => {
+                    let keys = sealer.keys.for_writer(WriterKeyId(id.array())).unwrap();
+                    Sealer { keys: Keyring::of_writer(&keys), ..sealer.clone() }
+                }
+            };
+            let (mut pack, key) = from.begin(ObjectKind::Pack, &random).unwrap();
             for (number, line) in listed.iter().enumerate() {
                 let start = pack.len();
                 pack.extend_from_slice(&line.get("payload").hex());
                 let place = sealer.place(ObjectKind::Pack, number as u64, false);
-                random.key.seal(place, &mut pack, start).unwrap();
+                key.seal(place, &mut pack, start).unwrap();
             }
-            pack.extend(pack_v1::ending(&sealer, &random.key, &infos).unwrap());
+            pack.extend(pack_v1::ending(&sealer, &key, &infos).unwrap());
             assert_eq!(pack, bytes, "{}", case.at);
         }
     }

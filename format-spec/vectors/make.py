@@ -13,6 +13,7 @@ import struct
 
 import zstandard
 from blake3 import blake3
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt as xaead_encrypt
 
@@ -107,6 +108,8 @@ CONTEXTS = [
     "wrap, packs",
     "wrap, index",
     "wrap, snapshots",
+    "owner x25519",
+    "writers",
 ]
 
 
@@ -117,13 +120,62 @@ def sub_key(use, master=MASTER):
 WRAPS = {1: "wrap, packs", 2: "wrap, index", 3: "wrap, snapshots", 4: "wrap, index", 6: "wrap, snapshots"}
 
 
+# Sections 4.2, 4.3 -----------------------------------------------------------------------------------
+
+LATER = [pattern(f"master {n}", 32) for n in range(1, 256)]
+WRITER = pattern("writer", 24)
+
+
+def master_of(generation):
+    return LATER[generation - 1] if generation else MASTER
+
+
+def x25519(secret, public=None):
+    """The public key of a secret, or what the two have in common."""
+    key = X25519PrivateKey.from_private_bytes(secret)
+    if public is None:
+        return key.public_key().public_bytes_raw()
+    return key.exchange(X25519PublicKey.from_public_bytes(public))
+
+
+def owner_public(generation):
+    return x25519(sub_key("owner x25519", master_of(generation)))
+
+
+def writer_secret(generation, writer=WRITER):
+    return keyed(sub_key("writers", master_of(generation)), writer)
+
+
+def owner_bundle(generation=0, inner=REPOSITORY, created=1771459200, label="first", extensions=(), later=None):
+    later = LATER[:generation] if later is None else later
+    extensions = [*([extension(1, 1, r_list(later))] if later else []), *extensions]
+    return b"\x01" + inner + MASTER + r_sint(created) + r_str(label) + r_list(extensions)
+
+
+def writer_bundle(generation=0, inner=REPOSITORY, created=1771459200, label="first", extensions=(), index=None):
+    ids = b"".join(sub_key(use) for use in CONTEXTS[:4])
+    index = [sub_key("wrap, index", master_of(g)) for g in range(generation + 1)] if index is None else index
+    return (b"\x02" + inner + WRITER + writer_secret(generation) + owner_public(generation) + ids + r_list(index)
+            + r_sint(created) + r_str(label) + r_list(extensions))
+
+
 # Section 5 -------------------------------------------------------------------------------------------
 
 
-def header(kind, key, nonce, repository=REPOSITORY, head=None, wrap_use=None):
-    head = head or b"EXUV" + bytes([1, kind, 1, 0])
+def header(kind, key, nonce, repository=REPOSITORY, head=None, wrap_use=None, generation=0):
+    head = head or b"EXUV" + bytes([1, kind, 1, generation])
     use = wrap_use or WRAPS[kind]
-    return head + nonce + xaead_encrypt(key, head + repository, nonce, sub_key(use))
+    return head + nonce + xaead_encrypt(key, head + repository, nonce, sub_key(use, master_of(generation)))
+
+
+def writer_header(kind, fresh, generation=0, writer=WRITER, secret=None, repository=REPOSITORY, public=None, head=None):
+    """Header and object key of an object that a writer seals to the owner."""
+    start = (head or b"EXUV" + bytes([1, kind, 2, generation])) + (public or x25519(fresh)) + writer
+    owner = owner_public(generation)
+    shared = bytes(32) if public else x25519(fresh, owner)
+    m = shared + (secret or writer_secret(generation, writer)) + owner + start + repository
+    proof = derive("exuvia format 1: object proof, x25519", m)[:16]
+    return start + proof, derive("exuvia format 1: object key, x25519", m)
 
 
 def frame(kind, key, number, last, plaintext, repository=REPOSITORY):
@@ -237,12 +289,12 @@ PASSPHRASE = "correct horse \u00e9".encode()
 
 def key_object(passphrase=PASSPHRASE, log_n=10, r=1, p=1, salt=pattern("salt", 32), nonce=pattern("key nonce", 24),
                created=1771459200, label="first", extensions=(), bundle=None, repository=REPOSITORY,
-               inner=REPOSITORY, head=None, damage=None):
-    head = head or b"EXUVIKEY" + bytes([1, 1, log_n, r, p, 0, 0, 0])
+               inner=REPOSITORY, head=None, damage=None, generation=0):
+    head = head or b"EXUVIKEY" + bytes([1, 1, log_n, r, p, generation, 0, 0])
     root = hashlib.scrypt(passphrase, salt=salt, n=1 << log_n, r=r, p=p, dklen=32)
     bound = head + salt + derive("exuvia format 1: key commitment", root)
     if bundle is None:
-        bundle = b"\x01" + inner + MASTER + r_sint(created) + r_str(label) + r_list(extensions)
+        bundle = owner_bundle(0, inner, created, label, extensions)
     wrapped = xaead_encrypt(bundle, bound + repository, nonce, derive("exuvia format 1: key encryption", root))
     if damage:
         wrapped = damage(wrapped)
@@ -250,13 +302,18 @@ def key_object(passphrase=PASSPHRASE, log_n=10, r=1, p=1, salt=pattern("salt", 3
 
 
 def keys():
-    f = File("key.json", "Key objects (section 4), opened with `passphrase` for `repository`.", repository=REPOSITORY)
+    f = File("key.json", "Key objects (section 4), opened with `passphrase` for `repository`. `later` of a case says how many "
+             "of the file's list of later master keys it has; with `writer`, it is the bundle of that writer key.",
+             repository=REPOSITORY, later=LATER)
 
     def ok(name, encodes=True, **a):
         values = {"passphrase": PASSPHRASE, "log_n": 10, "r": 1, "p": 1, "salt": pattern("salt", 32),
                   "nonce": pattern("key nonce", 24), "created": 1771459200, "label": "first"}
         given = {k: v for k, v in a.items() if k in values}
-        f.ok(name, bytes=key_object(**a), master=MASTER, encodes=encodes, **{**values, **given})
+        more = {"later": a.get("generation", 0)}
+        if a.pop("writes", False):
+            more["writer"] = WRITER
+        f.ok(name, bytes=key_object(**a), master=MASTER, encodes=encodes, **{**values, **given}, **more)
 
     ok("r 1")
     ok("generated key", r=8, passphrase=pattern("generated", 32).hex().encode())
@@ -265,6 +322,13 @@ def keys():
     ok("empty passphrase", passphrase=b"")
     ok("label of 300 bytes", label="\u00e9" * 150, salt=pattern("salt 2", 32))
     ok("optional extension", encodes=False, extensions=[extension(7, 0, b"later")])
+
+    for n in (1, 2, 255):
+        ok(f"rotated {n} times", generation=n, bundle=owner_bundle(n))
+    for n in (0, 1, 255):
+        ok(f"writer of generation {n}", generation=n, bundle=writer_bundle(n), writes=True)
+    ok("rotated, optional extension", encodes=False, generation=1, bundle=owner_bundle(1, extensions=[extension(2, 0, b"")]))
+    ok("writer, optional extension", encodes=False, bundle=writer_bundle(extensions=[extension(1, 0, b"")]), writes=True)
 
     def bad(name, expect, object, passphrase=PASSPHRASE):
         f.bad(name, expect, bytes=object, passphrase=passphrase)
@@ -284,6 +348,21 @@ def keys():
     bad("p above the limit", "damaged", put(12, 5))
     bad("more than 1 GiB", "damaged", good[:10] + bytes([20, 16]) + good[12:])
     bad("reserved byte", "damaged", put(15, 1))
+    bad("generation altered", "damaged", put(13, 1))
+    bad("generation beyond the bundle", "damaged", key_object(generation=1))
+    bad("generation below the bundle", "damaged", key_object(generation=1, bundle=owner_bundle(2)))
+    bad("later keys, none", "damaged", key_object(bundle=owner_bundle(extensions=[extension(1, 1, r_list([]))])))
+    bad("256 later keys", "damaged", key_object(generation=255, bundle=owner_bundle(later=LATER + LATER[:1])))
+    bad("later keys twice", "damaged", key_object(generation=1, bundle=owner_bundle(1, extensions=[extension(1, 1, r_list(LATER[:1]))])))
+    bad("bytes after the later keys", "damaged",
+        key_object(generation=1, bundle=owner_bundle(extensions=[extension(1, 1, r_list(LATER[:1]) + b"\0")])))
+    bad("writer, generation beyond the bundle", "damaged", key_object(generation=1, bundle=writer_bundle()))
+    bad("writer without a key of the index", "damaged", key_object(bundle=writer_bundle(index=[])))
+    bad("writer with 257 keys of the index", "damaged", key_object(generation=255, bundle=writer_bundle(index=LATER + LATER[:2])))
+    bad("writer of another repository", "damaged", key_object(bundle=writer_bundle(inner=bytes(16))))
+    bad("writer, required extension", "unsupported", key_object(bundle=writer_bundle(extensions=[extension(1, 1, b"")])))
+    bad("writer, bytes after the record", "damaged", key_object(bundle=writer_bundle() + b"\0"))
+    bad("writer, cut short", "damaged", key_object(bundle=writer_bundle()[:-1]))
     bad("salt altered", "wrong-key", put(16, good[16] ^ 1))
     bad("commitment altered", "wrong-key", put(48, good[48] ^ 1))
     bad("nonce altered", "damaged", put(80, good[80] ^ 1))
@@ -296,7 +375,7 @@ def keys():
     bad("no room for a tag", "damaged", key_object(damage=lambda w: w[:15]))
     bad("sealed for another repository", "damaged", key_object(repository=bytes(16)))
     bad("bundle of another repository", "damaged", key_object(inner=bytes(16)))
-    bad("bundle version 2", "unsupported", key_object(bundle=b"\x02and something else"))
+    bad("bundle version 3", "unsupported", key_object(bundle=b"\x03and something else"))
     bad("required extension", "unsupported", key_object(extensions=[extension(8, 1, b"")]))
     bad("empty bundle", "damaged", key_object(bundle=b""))
     bundle = b"\x01" + REPOSITORY + MASTER + r_sint(0) + r_str("") + r_list([])
@@ -379,9 +458,9 @@ def sealed():
     bad("kind 0", "unsupported", put(5, 0))
     bad("another kind", "damaged", good, "index")
     bad("full archive", "damaged", put(5, 5))
-    bad("X25519 wrap", "unsupported", put(6, 2))
+    bad("X25519 wrap", "damaged", put(6, 2))
     bad("wrap kind 3", "unsupported", put(6, 3))
-    bad("reserved byte", "damaged", put(7, 1))
+    bad("generation that is not there", "wrong-key", put(7, 1))
     bad("wrap nonce altered", "damaged", put(8, good[8] ^ 1))
     bad("wrapped key altered", "damaged", put(40, good[40] ^ 1))
     bad("frame altered", "damaged", put(80, good[80] ^ 1))
@@ -416,6 +495,71 @@ def sealed():
     f.write()
 
 
+def roles():
+    f = File("roles.json", "Record objects of several key generations (4.2, 5.1) and by writer keys. `later` are the "
+             "master keys after `master`, so many of the file's list; `sealed` is the generation it was sealed under, with the writer key of id "
+             "`writer` where that is given. `reader` opens it: the owner with all of these keys, or that writer key.",
+             repository=REPOSITORY, master=MASTER, later=LATER)
+    body = lambda record: b"\0" + struct.pack("<I", len(record)) + record
+
+    def build(kind, name, generation, by_writer, **a):
+        key, nonce = secrets(name)
+        if by_writer and kind in (1, 3):
+            start, object_key = writer_header(kind, key, generation, **a)
+            return start + frames(kind, object_key, body(pattern(name, 40)))
+        return header(kind, key, nonce, generation=generation, **a) + frames(kind, key, body(pattern(name, 40)))
+
+    def case(kind, later, sealed, by_writer, reader, expect):
+        name = f"{kind}, {later} later keys, sealed under {sealed} by the {'writer' if by_writer else 'owner'}, read by the {reader}"
+        key, nonce = secrets(name)
+        shared = {"kind": kind, "later": later, "sealed": sealed, "writer": WRITER, "by_writer": by_writer,
+                  "reader": reader, "object": build(KINDS[kind], name, sealed, by_writer)}
+        if expect == "ok":
+            f.ok(name, **shared, record=pattern(name, 40), key=key, nonce=nonce)
+        else:
+            f.bad(name, expect, **shared)
+
+    for later, sealed in ((0, 0), (1, 0), (1, 1), (255, 0), (255, 7), (255, 255)):
+        for kind in ("index", "snapshot", "gc", "acceptance"):
+            case(kind, later, sealed, False, "owner", "ok")
+            if kind != "acceptance":
+                case(kind, later, sealed, True, "owner", "ok")
+    for kind in ("index", "gc"):
+        case(kind, 1, 0, False, "writer", "ok")
+        case(kind, 1, 1, True, "writer", "ok")
+        case(kind, 0, 1, False, "writer", "wrong-key")
+    for kind in ("snapshot", "acceptance"):
+        case(kind, 1, 1, False, "writer", "wrong-key")
+    case("snapshot", 1, 1, True, "writer", "wrong-key")
+    for kind in ("index", "snapshot", "gc", "acceptance"):
+        case(kind, 0, 1, False, "owner", "wrong-key")
+    case("snapshot", 0, 1, True, "owner", "wrong-key")
+
+    def bad(name, object, kind="snapshot", expect="damaged", reader="owner"):
+        f.bad(name, expect, kind=kind, later=0, sealed=0, writer=WRITER, by_writer=True, reader=reader, object=object)
+
+    good = build(3, "bad", 0, True)
+    put = lambda at, b: good[:at] + bytes([b]) + good[at + 1 :]
+    bad("fresh public key altered", put(8, good[8] ^ 1))
+    bad("fresh public key in another spelling", put(39, good[39] ^ 128))
+    bad("writer's id altered", put(40, good[40] ^ 1))
+    bad("proof altered", put(79, good[79] ^ 1))
+    bad("frame altered", put(80, good[80] ^ 1))
+    bad("header only", good[:80])
+    bad("header cut short", good[:79])
+    bad("wrap kind altered", put(6, 1))
+    bad("another repository", build(3, "bad", 0, True, repository=bytes(16)))
+    bad("another writer's secret", build(3, "bad", 0, True, secret=bytes(32)))
+    bad("fresh public key of zeros", build(3, "bad", 0, True, public=bytes(32)))
+    bad("fresh public key of small order", build(3, "bad", 0, True, public=b"\x01" + bytes(31)))
+    for word in ("index", "gc", "acceptance"):
+        start, object_key = writer_header(KINDS[word], secrets("bad")[0])
+        bad(f"{word} sealed to the owner", start + frames(KINDS[word], object_key, body(b"x")), word)
+    start, object_key = writer_header(3, secrets("bad")[0])
+    bad("frame of another kind", start + frame(2, object_key, 0, 1, body(b"x")))
+    f.write()
+
+
 # Section 6 -------------------------------------------------------------------------------------------
 
 
@@ -431,7 +575,7 @@ def blob_id(kind, b):
 def packs():
     f = File("pack.json", "Whole packs (section 6). `payload` is a frame's plaintext. An encoder is given key, nonce and "
              "payloads.", repository=REPOSITORY, master=MASTER)
-    key, nonce = secrets("pack")
+    secret, nonce = secrets("pack")
     text = b"All that is gold does not glitter. " * 20
 
     def contents():
@@ -443,8 +587,11 @@ def packs():
             {"kind": 1, "codec": 0, "blobs": [seg]},
         ]
 
-    def build(frames, toc=None, toc_codec=None, n=None, trailer=None, extensions=(), last=1, edit=None, number=None):
-        out, lines = header(1, key, nonce), []
+    def build(frames, toc=None, n=None, trailer=None, extensions=(), last=1, edit=None, number=None, by_writer=False):
+        key, lines = secret, []
+        out = header(1, key, nonce)
+        if by_writer:
+            out, key = writer_header(1, secret)
         for i, fr in enumerate(frames):
             raw = b"".join(fr["blobs"])
             fr["payload"] = fr.get("payload", zstandard.ZstdCompressor().compress(raw) if fr["codec"] else raw)
@@ -464,7 +611,8 @@ def packs():
 
     def ok(name, frames, encodes=True, **a):
         pack, same = build(frames, **a)
-        f.ok(name, pack=pack, key=key, nonce=nonce, encodes=encodes and same, frames=[
+        more = {"writer": WRITER} if a.get("by_writer") else {}
+        f.ok(name, pack=pack, key=secret, nonce=nonce, encodes=encodes and same, **more, frames=[
             {"stored": x["stored"], "raw": x["raw"], "compressed": x["codec"] == 1, "kind": ["data", "meta"][x["kind"]],
              "payload": x["payload"], "blobs": [{"id": i, "bytes": b} for i, b in zip(x["ids"], x["blobs"])]}
             for x in frames])
@@ -472,6 +620,7 @@ def packs():
     ok("three frames", contents())
     ok("one frame", contents()[:1])
     ok("no frame", [])
+    ok("three frames by a writer", contents(), by_writer=True)
     ok("optional extension", contents()[:1], encodes=False, extensions=[extension(3, 0, b"abc")])
     zipped = lambda record: (b"\1" + struct.pack("<I", len(record)) + zstandard.ZstdCompressor().compress(record), False)
     ok("compressed table of contents", contents(), toc=zipped)
@@ -481,6 +630,8 @@ def packs():
 
     good = build(contents())[0]
     raw_bad = lambda name, pack, expect="damaged": f.bad(name, expect, pack=pack)
+    sealed = build(contents(), by_writer=True)[0]
+    raw_bad("proof altered", sealed[:79] + bytes([sealed[79] ^ 1]) + sealed[80:])
     raw_bad("trailer's magic", good[:-1] + b"D")
     raw_bad("trailer cut short", good[:-1])
     raw_bad("byte left over", good + b"\0")
@@ -532,5 +683,5 @@ def packs():
 if __name__ == "__main__":
     import make_records
 
-    for write in (marker, keys, sub_keys, sealed, packs, *make_records.ALL):
+    for write in (marker, keys, sub_keys, sealed, roles, packs, *make_records.ALL):
         write()

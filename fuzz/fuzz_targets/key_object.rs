@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use exuvia::crypto::{Passphrase, ScryptParams, Stretched, stretch, wrap};
 use exuvia::format::key_v1::{self, Bundle, Randomness};
-use exuvia::model::RepositoryId;
+use exuvia::model::{BlobKind, RepositoryId};
 use libfuzzer_sys::fuzz_target;
 
 const REPOSITORY: RepositoryId = RepositoryId([7; 16]);
@@ -26,7 +26,10 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = key_v1::open(bytes, REPOSITORY, &passphrase());
     }
 
-    let mut object = b"EXUVIKEY\x01\x01\x0a\x01\x01\0\0\0".to_vec();
+    // The header names a generation, which the bundle must agree with.
+    let Some((&generation, bytes)) = bytes.split_first() else { return };
+    let mut object = b"EXUVIKEY\x01\x01\x0a\x01\x01".to_vec();
+    object.extend_from_slice(&[generation, 0, 0]);
     object.extend_from_slice(&SALT);
     object.extend_from_slice(&STRETCHED.commitment());
     let aad = [&object[..], &REPOSITORY.0].concat();
@@ -34,13 +37,16 @@ fuzz_target!(|bytes: &[u8]| {
     object.extend_from_slice(&NONCE);
     object.extend_from_slice(&u32::try_from(wrapped.len()).expect("short").to_le_bytes());
     object.extend_from_slice(&wrapped);
-    let Ok(Bundle { master, created, label }) = key_v1::open(&object, REPOSITORY, &passphrase()) else {
-        return;
-    };
-    assert!(label.len() <= bytes.len());
+    let Ok(bundle) = key_v1::open(&object, REPOSITORY, &passphrase()) else { return };
+    assert!(bundle.label.len() <= bytes.len());
+    assert_eq!(bundle.generation(), generation);
     let random = Randomness { salt: SALT, nonce: NONCE };
-    let bundle = Bundle { master, created, label };
     let sealed = key_v1::seal(&bundle, REPOSITORY, &passphrase(), PARAMS, &random).expect("it can be sealed");
     let again = key_v1::open(&sealed, REPOSITORY, &passphrase()).expect("and opened");
-    assert_eq!((again.created, again.label), (created, bundle.label));
+    assert_eq!((again.created, &again.label), (bundle.created, &bundle.label));
+    let probe = |bundle: &Bundle| {
+        let keys = bundle.keyring();
+        (keys.writer(), keys.generation(), keys.blob_id(BlobKind::Meta, b"x"))
+    };
+    assert_eq!(probe(&again), probe(&bundle));
 });

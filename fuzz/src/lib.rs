@@ -32,7 +32,7 @@ pub fn randomness() -> Randomness {
 /// behind authentication is reached this way.
 pub fn object(kind: ObjectKind, plaintext: &[u8]) -> Vec<u8> {
     let (sealer, random) = (sealer(), randomness());
-    let mut object = sealer.header(kind, &random).expect("a header can be sealed");
+    let (mut object, _) = sealer.begin(kind, &random).expect("a header can be sealed");
     object.extend_from_slice(plaintext);
     random.key.seal(sealer.place(kind, 0, true), &mut object, HEADER).expect("a frame can be sealed");
     object

@@ -84,7 +84,7 @@ pub(super) fn exit_code(class: ErrorClass) -> u8 {
         ErrorClass::Usage => 2,
         ErrorClass::NoRepository => 10,
         ErrorClass::Busy => 11,
-        ErrorClass::WrongKey => 12,
+        ErrorClass::WrongKey | ErrorClass::WriterKey => 12,
         ErrorClass::Damaged => 13,
         ErrorClass::Interrupted => 130,
     }
@@ -136,6 +136,7 @@ pub(super) fn explain(error: &AppError, situation: &Situation) -> Option<CliErro
             out.hint("a rollback takes one before it changes anything; `exuvia snapshots --safety` lists them")
         }
         (_, ErrorClass::NoRepository) => no_repository(out, situation),
+        (_, ErrorClass::WriterKey) => out.hint("use the passphrase of an owner key").hint(format!("the passphrase came from {}", situation.passphrase)),
         (_, ErrorClass::WrongKey) => out.hint(format!("the passphrase came from {}", situation.passphrase)),
         (_, ErrorClass::Damaged) => {
             out.hint("`exuvia check --read-data` finds everything that is damaged and whom it hurts")
@@ -280,6 +281,7 @@ mod tests {
             (ErrorClass::NoRepository, 10),
             (ErrorClass::Busy, 11),
             (ErrorClass::WrongKey, 12),
+            (ErrorClass::WriterKey, 12),
             (ErrorClass::Damaged, 13),
             (ErrorClass::Interrupted, 130),
         ] {

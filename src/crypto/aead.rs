@@ -15,7 +15,7 @@ pub const OBJECT_NONCE: usize = 24;
 pub const WRAPPED_KEY: usize = 32 + TAG;
 
 /// The key of one object. Frame numbers are its nonces, so a key seals one object only.
-#[derive(Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct ObjectKey([u8; 32]);
 
 impl ObjectKey {
@@ -30,7 +30,7 @@ impl ObjectKey {
         Self(bytes)
     }
 
-    pub(super) fn bytes(&self) -> &[u8; 32] {
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
 

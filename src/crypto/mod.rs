@@ -4,10 +4,14 @@
 mod aead;
 mod kdf;
 mod keys;
+mod pair;
 
 pub use aead::{FramePlace, OBJECT_NONCE, ObjectKey, TAG, WRAPPED_KEY, unwrap, wrap};
 pub use kdf::{Passphrase, ScryptParams, Stretched, stretch};
-pub use keys::{ContentHasher, Keyring, MasterKey, ObjectKind};
+pub(crate) use keys::Naming;
+pub use keys::{ContentHasher, Keyring, MasterKey, Masters, ObjectKind, WriterKeys};
+pub(crate) use pair::WriterIdentity;
+pub use pair::{Agreed, FreshSecret, PROOF, PUBLIC_KEY};
 
 /// Why a cryptographic step failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +22,12 @@ pub enum CryptoError {
     /// The scrypt parameters are outside the limits of the format.
     #[error("key derivation parameters are outside the limits")]
     Parameters,
+    /// A key of a generation that the keyring does not have.
+    #[error("there is no key of generation {0}")]
+    Generation(u8),
+    /// What only an owner can do.
+    #[error("a writer key reads no packs and no snapshots")]
+    WriterKey,
     /// The system gave no random bytes.
     #[error("the system's random number generator failed")]
     Random,

@@ -2,10 +2,12 @@
 
 use zeroize::Zeroizing;
 
-use super::record::{self, Extensions, List, Text};
+use super::record::{self, Bytes, Extension, Extensions, List, Text};
 use super::varint::Cursor;
 use super::{FORMAT_VERSION, FormatError, limits};
-use crate::crypto::{self, MasterKey, Passphrase, ScryptParams};
+use crate::crypto::{
+    self, Keyring, MasterKey, Masters, Naming, Passphrase, ScryptParams, WriterIdentity, WriterKeys,
+};
 use crate::model::RepositoryId;
 
 const MAGIC: &[u8; 8] = b"EXUVIKEY";
@@ -15,23 +17,168 @@ const BOUND: usize = 80;
 const FIXED: usize = 108;
 
 /// What a key object protects.
+#[derive(Clone)]
 pub struct Bundle {
-    /// The master key.
-    pub master: MasterKey,
+    /// The keys.
+    pub secrets: Secrets,
     /// When this key object was made, seconds since 1970.
     pub created: i64,
     /// Free text for listings.
     pub label: String,
 }
 
+/// The keys of a bundle: what its holder may do.
+#[derive(Clone)]
+pub enum Secrets {
+    /// Opens everything.
+    Owner(Masters),
+    /// Adds snapshots and reads none.
+    Writer(Box<WriterKeys>),
+}
+
+impl Bundle {
+    /// The sub-keys.
+    #[must_use]
+    pub fn keyring(&self) -> Keyring {
+        match &self.secrets {
+            Secrets::Owner(masters) => Keyring::of_owner(masters),
+            Secrets::Writer(keys) => Keyring::of_writer(keys),
+        }
+    }
+
+    /// The newest key generation that it has.
+    #[must_use]
+    pub fn generation(&self) -> u8 {
+        match &self.secrets {
+            Secrets::Owner(masters) => masters.generation(),
+            Secrets::Writer(keys) => keys.generation(),
+        }
+    }
+}
+
+/// Bundle version of an owner.
+const OWNER: u8 = 1;
+/// Bundle version of a writer.
+const WRITER: u8 = 2;
+/// Tag of the extension that holds the later master keys of an owner.
+const LATER: u16 = 1;
+/// Later master keys, at most.
+const MAX_LATER: usize = 255;
+
 #[derive(bincode::Encode, bincode::Decode)]
-struct Wire {
+struct OwnerWire {
     version: u8,
     repository: [u8; 16],
     master: [u8; 32],
     created: i64,
     label: Text,
     extensions: Extensions,
+}
+
+#[derive(bincode::Encode, bincode::Decode)]
+struct LaterWire(List<[u8; 32], MAX_LATER>);
+
+#[derive(bincode::Encode, bincode::Decode)]
+struct WriterWire {
+    version: u8,
+    repository: [u8; 16],
+    writer: [u8; 24],
+    secret: [u8; 32],
+    owner: [u8; 32],
+    data_id: [u8; 32],
+    meta_id: [u8; 32],
+    content: [u8; 32],
+    chunker: [u8; 32],
+    index: List<[u8; 32], { MAX_LATER + 1 }>,
+    created: i64,
+    label: Text,
+    extensions: Extensions,
+}
+
+fn encode(bundle: &Bundle, repository: RepositoryId) -> Result<Zeroizing<Vec<u8>>, FormatError> {
+    let (created, label) = (bundle.created, Text(bundle.label.clone()));
+    let record = match &bundle.secrets {
+        Secrets::Owner(masters) => {
+            let first = masters.first().ok_or(FormatError::Damaged("a bundle without a key"))?;
+            let later: Vec<_> = masters.later().iter().map(|master| master.0).collect();
+            let extension = |value| Extension { tag: LATER, required: true, value: Bytes(value) };
+            let extensions = match later.is_empty() {
+                true => List::default(),
+                false => List(vec![extension(record::encode(&LaterWire(List(later)))?)]),
+            };
+            let (version, repository, master) = (OWNER, repository.0, first.0);
+            record::encode(&OwnerWire { version, repository, master, created, label, extensions })
+        }
+        Secrets::Writer(keys) => record::encode(&WriterWire {
+            version: WRITER,
+            repository: repository.0,
+            writer: keys.identity.id,
+            secret: keys.identity.secret,
+            owner: keys.identity.owner,
+            data_id: keys.naming.data_id,
+            meta_id: keys.naming.meta_id,
+            content: keys.naming.content,
+            chunker: keys.naming.chunker,
+            index: List(keys.index.clone()),
+            created,
+            label,
+            extensions: List::default(),
+        }),
+    };
+    record.map(Zeroizing::new)
+}
+
+fn decode(plain: &[u8], repository: RepositoryId) -> Result<Bundle, FormatError> {
+    // Before the rest is decoded: another version has other fields.
+    match plain.first() {
+        Some(&OWNER) => decode_owner(plain, repository),
+        Some(&WRITER) => decode_writer(plain, repository),
+        Some(version) => Err(FormatError::Unsupported(format!("key bundle version {version}"))),
+        None => Err(FormatError::Damaged("key bundle is empty")),
+    }
+}
+
+const ANOTHERS: FormatError = FormatError::Damaged("key belongs to another repository");
+
+fn decode_owner(plain: &[u8], repository: RepositoryId) -> Result<Bundle, FormatError> {
+    let wire: OwnerWire = record::decode(plain)?;
+    if wire.repository != repository.0 {
+        return Err(ANOTHERS);
+    }
+    let mut masters = Masters::new(MasterKey::from_bytes(wire.master));
+    if let Some(later) = record::known_extension(&wire.extensions, LATER)? {
+        let LaterWire(later) = record::decode(later)?;
+        if later.0.is_empty() {
+            return Err(FormatError::Damaged("key bundle lists no later keys"));
+        }
+        for master in later.0 {
+            let more = masters.with(MasterKey::from_bytes(master));
+            masters = more.ok_or(FormatError::Damaged("key bundle has too many keys"))?;
+        }
+    }
+    Ok(Bundle { secrets: Secrets::Owner(masters), created: wire.created, label: wire.label.0 })
+}
+
+fn decode_writer(plain: &[u8], repository: RepositoryId) -> Result<Bundle, FormatError> {
+    let wire: WriterWire = record::decode(plain)?;
+    if wire.repository != repository.0 {
+        return Err(ANOTHERS);
+    }
+    if wire.index.0.is_empty() {
+        return Err(FormatError::Damaged("key bundle has no key of the index"));
+    }
+    record::check_extensions(&wire.extensions)?;
+    let keys = WriterKeys {
+        identity: WriterIdentity { id: wire.writer, secret: wire.secret, owner: wire.owner },
+        naming: Naming {
+            data_id: wire.data_id,
+            meta_id: wire.meta_id,
+            content: wire.content,
+            chunker: wire.chunker,
+        },
+        index: wire.index.0,
+    };
+    Ok(Bundle { secrets: Secrets::Writer(Box::new(keys)), created: wire.created, label: wire.label.0 })
 }
 
 /// The random values of a key object; tests fix them.
@@ -58,18 +205,19 @@ pub fn seal(
     random: &Randomness,
 ) -> Result<Vec<u8>, FormatError> {
     let stretched = crypto::stretch(passphrase, &random.salt, params)?;
-    let wire = Wire {
-        version: FORMAT_VERSION,
-        repository: repository.0,
-        master: bundle.master.0,
-        created: bundle.created,
-        label: Text(bundle.label.clone()),
-        extensions: List::default(),
-    };
-    let plain = Zeroizing::new(record::encode(&wire)?);
+    let plain = encode(bundle, repository)?;
     let mut out = Vec::with_capacity(FIXED + plain.len() + crypto::TAG);
     out.extend_from_slice(MAGIC);
-    out.extend_from_slice(&[FORMAT_VERSION, KDF_SCRYPT, params.log_n, params.r, params.p, 0, 0, 0]);
+    out.extend_from_slice(&[
+        FORMAT_VERSION,
+        KDF_SCRYPT,
+        params.log_n,
+        params.r,
+        params.p,
+        bundle.generation(),
+        0,
+        0,
+    ]);
     out.extend_from_slice(&random.salt);
     out.extend_from_slice(&stretched.commitment());
     let wrapped = crypto::wrap(&stretched.kek, &random.nonce, &bound(&out, repository), &plain)?;
@@ -89,14 +237,14 @@ pub fn open(bytes: &[u8], repository: RepositoryId, passphrase: &Passphrase) -> 
     if &cursor.array::<8>()? != MAGIC {
         return Err(FormatError::Damaged("not a key object"));
     }
-    let [version, kdf, log_n, r, p, zeros @ ..] = cursor.array::<8>()?;
+    let [version, kdf, log_n, r, p, generation, zeros @ ..] = cursor.array::<8>()?;
     if version != FORMAT_VERSION {
         return Err(FormatError::Unsupported(format!("key object version {version}")));
     }
     if kdf != KDF_SCRYPT {
         return Err(FormatError::Unsupported(format!("key derivation {kdf}")));
     }
-    if zeros != [0; 3] {
+    if zeros != [0; 2] {
         return Err(FormatError::Damaged("key object's reserved bytes are not zero"));
     }
     let params = ScryptParams { log_n, r, p }.check()?;
@@ -112,17 +260,11 @@ pub fn open(bytes: &[u8], repository: RepositoryId, passphrase: &Passphrase) -> 
         return Err(FormatError::WrongKey);
     }
     let plain = crypto::unwrap(&stretched.kek, &nonce, &bound(&bytes[..BOUND], repository), wrapped)?;
-    // Before the rest is decoded: another version may have other fields.
-    if let Some(&version) = plain.first().filter(|&&version| version != FORMAT_VERSION) {
-        return Err(FormatError::Unsupported(format!("key bundle version {version}")));
+    let bundle = decode(&plain, repository)?;
+    if bundle.generation() != generation {
+        return Err(FormatError::Damaged("key object names another generation than its bundle"));
     }
-    let mut wire: Wire = record::decode(&plain)?;
-    let master = MasterKey::from_bytes(std::mem::take(&mut wire.master));
-    if wire.repository != repository.0 {
-        return Err(FormatError::Damaged("key belongs to another repository"));
-    }
-    record::check_extensions(&wire.extensions)?;
-    Ok(Bundle { master, created: wire.created, label: wire.label.0 })
+    Ok(bundle)
 }
 
 /// The cost of opening a key object, log2 of scrypt's N, as far as its header tells.
@@ -130,6 +272,19 @@ pub fn open(bytes: &[u8], repository: RepositoryId, passphrase: &Passphrase) -> 
 pub fn cost(bytes: &[u8]) -> Option<u8> {
     // After the magic, the version and the kind of derivation.
     bytes.get(MAGIC.len() + 2).copied()
+}
+
+/// The newest key generation of its bundle, as the header tells.
+#[must_use]
+pub fn generation(bytes: &[u8]) -> Option<u8> {
+    bytes.get(MAGIC.len() + 5).copied()
+}
+
+/// The work factors of opening a key object, as its header tells; `None` beyond the limits.
+#[must_use]
+pub fn params(bytes: &[u8]) -> Option<ScryptParams> {
+    let [log_n, r, p] = *bytes.get(MAGIC.len() + 2..)?.first_chunk()?;
+    ScryptParams { log_n, r, p }.check().ok()
 }
 
 fn bound(head: &[u8], repository: RepositoryId) -> Vec<u8> {

@@ -41,6 +41,14 @@ pub enum FormatError {
     /// No passphrase given opens the key object.
     #[error("the passphrase does not open this key")]
     WrongKey,
+    /// Sealed under a newer master key than those at hand.
+    #[error(
+        "sealed with keys of generation {0}, which this key does not have: the keys were rotated since it was made"
+    )]
+    Generation(u8),
+    /// The key at hand adds snapshots and reads none.
+    #[error("a writer key cannot read it: it can add snapshots, and read none")]
+    WriterKey,
     /// The data to be written is beyond a limit of the format.
     #[error("cannot be stored: {0}")]
     TooLarge(&'static str),
@@ -54,7 +62,8 @@ impl Classify for FormatError {
         match self {
             Self::Damaged(_) | Self::Authentication => ErrorClass::Damaged,
             Self::Unsupported(_) => ErrorClass::Unsupported,
-            Self::WrongKey => ErrorClass::WrongKey,
+            Self::WrongKey | Self::Generation(_) => ErrorClass::WrongKey,
+            Self::WriterKey => ErrorClass::WriterKey,
             Self::TooLarge(_) | Self::System(_) => ErrorClass::Failed,
         }
     }
@@ -65,6 +74,8 @@ impl From<CryptoError> for FormatError {
         match error {
             CryptoError::Authentication => Self::Authentication,
             CryptoError::Parameters => Self::Damaged("key derivation parameters are outside the limits"),
+            CryptoError::Generation(generation) => Self::Generation(generation),
+            CryptoError::WriterKey => Self::WriterKey,
             CryptoError::Random => Self::System(error),
         }
     }

@@ -3,10 +3,13 @@
 
 use super::varint::Cursor;
 use super::{FORMAT_VERSION, FormatError, limits};
-use crate::crypto::{self, FramePlace, Keyring, OBJECT_NONCE, ObjectKey, ObjectKind, TAG, WRAPPED_KEY};
-use crate::model::RepositoryId;
+use crate::crypto::{
+    self, FramePlace, FreshSecret, Keyring, OBJECT_NONCE, ObjectKey, ObjectKind, PROOF, PUBLIC_KEY, TAG,
+    WRAPPED_KEY,
+};
+use crate::model::{RepositoryId, WriterKeyId};
 
-/// Bytes of a header with wrap kind 1.
+/// Bytes of a header, of either wrap kind.
 pub const HEADER: usize = 8 + OBJECT_NONCE + WRAPPED_KEY;
 /// Plaintext bytes of a record object's frames but the last.
 const PIECE: usize = 1 << 20;
@@ -18,9 +21,9 @@ const WRAP_X25519: u8 = 2;
 
 /// The random values of a sealed object; tests fix them.
 pub struct Randomness {
-    /// The object key.
+    /// The object key; the secret that it is agreed on with, where a writer seals to the owner.
     pub key: ObjectKey,
-    /// Nonce of its wrapping.
+    /// Nonce of its wrapping; not used where a writer seals to the owner.
     pub nonce: [u8; OBJECT_NONCE],
 }
 
@@ -29,6 +32,15 @@ impl Randomness {
     pub fn generate() -> Result<Self, FormatError> {
         Ok(Self { key: ObjectKey::generate()?, nonce: crypto::random()? })
     }
+}
+
+/// Who sealed an object, as its header says. That is proved only when the header opens.
+#[must_use]
+pub fn sealed_by(header: &[u8]) -> Option<WriterKeyId> {
+    let mut cursor = Cursor::new(header);
+    let head = cursor.array::<8>().ok()?;
+    let id = cursor.array::<{ PUBLIC_KEY + WriterKeyId::LEN }>().ok()?;
+    (head[6] == WRAP_X25519).then(|| id[PUBLIC_KEY..].try_into().ok().map(WriterKeyId)).flatten()
 }
 
 /// The keys of one repository together with its id: what sealing and opening take.
@@ -41,15 +53,29 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// The header of a new object.
-    pub fn header(&self, kind: ObjectKind, random: &Randomness) -> Result<Vec<u8>, FormatError> {
+    /// The header of a new object, and the key that its frames are sealed with.
+    pub fn begin(&self, kind: ObjectKind, random: &Randomness) -> Result<(Vec<u8>, ObjectKey), FormatError> {
+        let wrap = if self.keys.seals_to_owner(kind) { WRAP_X25519 } else { WRAP_SYMMETRIC };
         let mut out = Vec::with_capacity(HEADER);
         out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&[FORMAT_VERSION, kind as u8, WRAP_SYMMETRIC, 0]);
+        out.extend_from_slice(&[FORMAT_VERSION, kind as u8, wrap, self.keys.generation()]);
+        if wrap == WRAP_X25519 {
+            return self.to_owner(out, random);
+        }
         let aad = self.header_aad(&out);
         out.extend_from_slice(&random.nonce);
         out.extend_from_slice(&self.keys.wrap_object_key(kind, &random.nonce, &aad, &random.key)?);
-        Ok(out)
+        Ok((out, random.key.clone()))
+    }
+
+    fn to_owner(&self, mut out: Vec<u8>, random: &Randomness) -> Result<(Vec<u8>, ObjectKey), FormatError> {
+        let writer = self.keys.writer().ok_or(FormatError::WriterKey)?;
+        let secret = FreshSecret::from_bytes(*random.key.bytes());
+        out.extend_from_slice(&secret.public());
+        out.extend_from_slice(&writer.0);
+        let agreed = self.keys.agree_as_writer(&secret, &out, &self.repository.0)?;
+        out.extend_from_slice(&agreed.proof);
+        Ok((out, agreed.key))
     }
 
     /// Checks a header and returns the object's key.
@@ -68,17 +94,26 @@ impl Sealer {
         if head[5] != kind as u8 {
             return Err(FormatError::Damaged("object is of another kind than its name says"));
         }
+        let generation = head[7];
         match head[6] {
-            WRAP_SYMMETRIC => {}
-            WRAP_X25519 => return Err(FormatError::Unsupported("objects sealed by a writer key".into())),
-            other => return Err(FormatError::Unsupported(format!("wrap kind {other}"))),
+            WRAP_SYMMETRIC => {
+                let nonce = cursor.array()?;
+                let wrapped = cursor.take(WRAPPED_KEY)?;
+                let aad = self.header_aad(&head);
+                Ok(self.keys.unwrap_object_key(kind, generation, &nonce, &aad, wrapped)?)
+            }
+            WRAP_X25519 if !kind.is_for_owner() => {
+                Err(FormatError::Damaged("an object of this kind is never sealed to the owner"))
+            }
+            WRAP_X25519 => {
+                let (public, writer) = (cursor.array()?, WriterKeyId(cursor.array()?));
+                let proof = cursor.array()?;
+                let start = bytes.get(..HEADER - PROOF).unwrap_or_default();
+                let rest = &self.repository.0;
+                Ok(self.keys.agree_as_owner(generation, &public, writer, start, rest)?.proved(&proof)?)
+            }
+            other => Err(FormatError::Unsupported(format!("wrap kind {other}"))),
         }
-        if head[7] != 0 {
-            return Err(FormatError::Damaged("header's reserved byte is not zero"));
-        }
-        let nonce = cursor.array()?;
-        let wrapped = cursor.take(WRAPPED_KEY)?;
-        Ok(self.keys.unwrap_object_key(kind, &nonce, &self.header_aad(&head), wrapped)?)
     }
 
     fn header_aad(&self, head: &[u8]) -> Vec<u8> {
@@ -102,13 +137,13 @@ impl Sealer {
             return Err(FormatError::TooLarge("record"));
         }
         let body = pack_payload(record)?;
-        let mut out = self.header(kind, random)?;
+        let (mut out, key) = self.begin(kind, random)?;
         out.reserve(body.len() + (body.len() / PIECE + 1) * TAG);
         let count = body.len().div_ceil(PIECE);
         for (number, piece) in body.chunks(PIECE).enumerate() {
             let start = out.len();
             out.extend_from_slice(piece);
-            random.key.seal(self.place(kind, number as u64, number + 1 == count), &mut out, start)?;
+            key.seal(self.place(kind, number as u64, number + 1 == count), &mut out, start)?;
         }
         if out.len() > limits::RECORD_OBJECT { Err(FormatError::TooLarge("record object")) } else { Ok(out) }
     }

@@ -12,19 +12,25 @@ use proptest::{prop_assert, prop_assert_eq, proptest};
 
 use super::gc_v1::{self, GcRecord};
 use super::index_v1::{self, Index, PackInfo};
+use super::key_v1::Secrets;
 use super::pack_v1::{self, BlobInfo, FrameInfo, TRAILER};
 use super::sealed_v1::{HEADER, Randomness, Sealer};
 use super::segment_v1::{self, Child, LeafBuilder, Segment};
-use super::{FormatError, key_v1, limits, slices_v1, snapshot_v1};
-use crate::crypto::{Keyring, MasterKey, ObjectKey, ObjectKind, Passphrase, ScryptParams};
+use super::{FormatError, key_v1, limits, sealed_v1, slices_v1, snapshot_v1};
+use crate::crypto::{Keyring, MasterKey, Masters, ObjectKey, ObjectKind, Passphrase, ScryptParams};
 use crate::model::{
     BlobId, BlobKind, Capture, Content, ContentHash, DatabaseRecord, Entry, EntryKind, FileError, Integrity,
     Loss, ManifestRef, Metadata, ObjectId, Owner, Reason, RepoPath, RepositoryId, Slice, Slices, Snapshot,
-    SnapshotKind, Stats, Timestamp, WriterId, Xattr,
+    SnapshotKind, Stats, Timestamp, WriterId, WriterKeyId, Xattr,
 };
 
 fn sealer() -> Sealer {
     Sealer { repository: RepositoryId([7; 16]), keys: Keyring::new(&MasterKey::from_bytes([1; 32])) }
+}
+
+fn writer() -> Sealer {
+    let keys = sealer().keys.for_writer(WriterKeyId([8; 24])).unwrap();
+    Sealer { keys: Keyring::of_writer(&keys), ..sealer() }
 }
 
 fn randomness() -> Randomness {
@@ -315,7 +321,7 @@ proptest! {
     #[test]
     fn tables_of_contents_round_trip(frames in vec(frame(), 0..5)) {
         let (sealer, random) = (sealer(), randomness());
-        let mut pack = sealer.header(ObjectKind::Pack, &random).unwrap();
+        let (mut pack, _) = sealer.begin(ObjectKind::Pack, &random).unwrap();
         // The table is proved without the frames: only their lengths enter it.
         pack.resize(pack.len() + frames.iter().map(|f| f.stored as usize).sum::<usize>(), 0);
         pack.extend(pack_v1::ending(&sealer, &random.key, &frames).unwrap());
@@ -356,9 +362,51 @@ fn damage_is_noticed<T: PartialEq + std::fmt::Debug>(
 #[test]
 fn damage_to_a_record_object_is_noticed() {
     for record in [b"short".to_vec(), b"compressible ".repeat(50), Vec::new()] {
-        let object = sealer().seal_record(ObjectKind::Snapshot, &record, &randomness()).unwrap();
-        damage_is_noticed(&object, |bytes| sealer().open_record(ObjectKind::Snapshot, bytes));
-        assert!(sealer().open_record(ObjectKind::Index, &object).is_err());
+        for from in [sealer(), writer()] {
+            let object = from.seal_record(ObjectKind::Snapshot, &record, &randomness()).unwrap();
+            damage_is_noticed(&object, |bytes| sealer().open_record(ObjectKind::Snapshot, bytes));
+            assert!(sealer().open_record(ObjectKind::Index, &object).is_err());
+        }
+    }
+}
+
+#[test]
+fn a_writer_reads_the_index_and_nothing_that_is_sealed_to_the_owner() {
+    let own = |kind| writer().seal_record(kind, b"record", &randomness()).unwrap();
+    for kind in [ObjectKind::Index, ObjectKind::Gc] {
+        for reader in [sealer(), writer()] {
+            assert_eq!(reader.open_record(kind, &own(kind)).unwrap(), b"record");
+        }
+    }
+    let snapshot = own(ObjectKind::Snapshot);
+    assert_eq!(sealed_v1::sealed_by(&snapshot), Some(WriterKeyId([8; 24])));
+    assert_eq!(sealer().open_record(ObjectKind::Snapshot, &snapshot).unwrap(), b"record");
+    let owners = sealer().seal_record(ObjectKind::Snapshot, b"record", &randomness()).unwrap();
+    assert_eq!(sealed_v1::sealed_by(&owners), None);
+    for object in [snapshot, owners] {
+        assert_eq!(writer().open_record(ObjectKind::Snapshot, &object), Err(FormatError::WriterKey));
+    }
+    assert!(writer().seal_record(ObjectKind::Acceptance, b"record", &randomness()).is_err());
+}
+
+#[test]
+fn what_was_sealed_before_a_rotation_opens_after_it_and_not_the_other_way_round() {
+    let first = MasterKey::from_bytes([1; 32]);
+    let masters = Masters::new(first).with(MasterKey::from_bytes([2; 32])).unwrap();
+    let rotated = Sealer { keys: Keyring::of_owner(&masters), ..sealer() };
+    let new_writer = rotated.keys.for_writer(WriterKeyId([9; 24])).unwrap();
+    let new_writer = Sealer { keys: Keyring::of_writer(&new_writer), ..sealer() };
+    for kind in [ObjectKind::Index, ObjectKind::Snapshot, ObjectKind::Gc] {
+        for old in [sealer(), writer()] {
+            let object = old.seal_record(kind, b"old", &randomness()).unwrap();
+            assert_eq!(rotated.open_record(kind, &object).unwrap(), b"old");
+        }
+        for new in [&rotated, &new_writer] {
+            let object = new.seal_record(kind, b"new", &randomness()).unwrap();
+            assert_eq!(object[7], 1);
+            assert_eq!(rotated.open_record(kind, &object).unwrap(), b"new");
+            assert_eq!(sealer().open_record(kind, &object), Err(FormatError::Generation(1)));
+        }
     }
 }
 
@@ -366,14 +414,24 @@ fn damage_to_a_record_object_is_noticed() {
 fn damage_to_a_key_object_is_noticed() {
     let repository = RepositoryId([7; 16]);
     let passphrase = Passphrase::new(b"passphrase".to_vec());
-    let bundle =
-        key_v1::Bundle { master: MasterKey::from_bytes([1; 32]), created: 5, label: "label".to_owned() };
-    let random = key_v1::Randomness { salt: [2; 32], nonce: [3; 24] };
-    let params = ScryptParams { log_n: 10, r: 1, p: 1 };
-    let object = key_v1::seal(&bundle, repository, &passphrase, params, &random).unwrap();
-    damage_is_noticed(&object, |bytes| {
-        key_v1::open(bytes, repository, &passphrase).map(|b| (b.master.0, b.created, b.label))
-    });
+    let masters = Masters::new(MasterKey::from_bytes([1; 32]));
+    let later = masters.clone().with(MasterKey::from_bytes([2; 32])).unwrap();
+    let keys = Keyring::of_owner(&later).for_writer(WriterKeyId([8; 24])).unwrap();
+    for secrets in [Secrets::Owner(masters), Secrets::Owner(later), Secrets::Writer(Box::new(keys))] {
+        let bundle = key_v1::Bundle { secrets, created: 5, label: "label".to_owned() };
+        let random = key_v1::Randomness { salt: [2; 32], nonce: [3; 24] };
+        let params = ScryptParams { log_n: 10, r: 1, p: 1 };
+        let object = key_v1::seal(&bundle, repository, &passphrase, params, &random).unwrap();
+        assert_eq!(key_v1::params(&object), Some(params));
+        assert_eq!(key_v1::generation(&object), Some(bundle.generation()));
+        let shown = |b: key_v1::Bundle| {
+            // What is sealed alike has the same keys.
+            let sealer = Sealer { repository, keys: b.keyring() };
+            let sealed = sealer.seal_record(ObjectKind::Snapshot, b"", &randomness()).unwrap();
+            (b.keyring().writer(), sealed, b.created, b.label)
+        };
+        damage_is_noticed(&object, |bytes| key_v1::open(bytes, repository, &passphrase).map(shown));
+    }
 }
 
 fn whole_pack(bytes: &[u8]) -> Result<Vec<(FrameInfo, Vec<u8>)>, FormatError> {
@@ -394,8 +452,13 @@ fn whole_pack(bytes: &[u8]) -> Result<Vec<(FrameInfo, Vec<u8>)>, FormatError> {
 
 #[test]
 fn damage_to_a_pack_is_noticed() {
-    let (sealer, random) = (sealer(), randomness());
-    let mut pack = sealer.header(ObjectKind::Pack, &random).unwrap();
+    damage_is_noticed(&small_pack(&sealer()), whole_pack);
+    // Sealed to the owner, as a writer does.
+    damage_is_noticed(&small_pack(&writer()), whole_pack);
+}
+
+fn small_pack(sealer: &Sealer) -> Vec<u8> {
+    let (mut pack, key) = sealer.begin(ObjectKind::Pack, &randomness()).unwrap();
     let mut frames = Vec::new();
     for (number, kind, raw, compressed) in [
         (0, BlobKind::Data, b"stored".to_vec(), false),
@@ -405,7 +468,7 @@ fn damage_to_a_pack_is_noticed() {
         let start = pack.len();
         let packed = if compressed { zstd::bulk::compress(&raw, 1).unwrap() } else { raw.clone() };
         pack.extend_from_slice(&packed);
-        random.key.seal(sealer.place(ObjectKind::Pack, number, false), &mut pack, start).unwrap();
+        key.seal(sealer.place(ObjectKind::Pack, number, false), &mut pack, start).unwrap();
         let length = u32::try_from(raw.len()).unwrap();
         frames.push(FrameInfo {
             stored: u32::try_from(pack.len() - start).unwrap(),
@@ -415,8 +478,8 @@ fn damage_to_a_pack_is_noticed() {
             blobs: vec![BlobInfo::new(sealer.keys.blob_id(kind, &raw), length)],
         });
     }
-    pack.extend(pack_v1::ending(&sealer, &random.key, &frames).unwrap());
-    damage_is_noticed(&pack, whole_pack);
+    pack.extend(pack_v1::ending(sealer, &key, &frames).unwrap());
+    pack
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub enum ErrorClass {
     Busy,
     /// The passphrase or key opens nothing here.
     WrongKey,
+    /// A writer key was given for what only an owner key can do.
+    WriterKey,
     /// An object is missing, altered, or not what the format allows.
     Damaged,
     /// The repository needs a newer program.
@@ -32,6 +34,7 @@ impl ErrorClass {
             Self::NoRepository => "no-repository",
             Self::Busy => "busy",
             Self::WrongKey => "wrong-key",
+            Self::WriterKey => "writer-key",
             Self::Damaged => "damaged",
             Self::Unsupported => "unsupported",
             Self::Interrupted => "interrupted",

@@ -62,6 +62,10 @@ id!(
     WriterId, 16
 );
 id!(
+    /// Names a writer key: chosen at random when it is made.
+    WriterKeyId, 24
+);
+id!(
     /// Names a blob: keyed BLAKE3 of its plaintext.
     BlobId, 32
 );

@@ -15,7 +15,7 @@ pub use drill::{DrillResult, Verdict};
 pub use entry::{
     BlobKind, Capture, Content, ContentHash, Entry, EntryKind, Metadata, Owner, Slice, Slices, Xattr,
 };
-pub use id::{BlobId, KeyId, ObjectId, ParseIdError, RepositoryId, WriterId};
+pub use id::{BlobId, KeyId, ObjectId, ParseIdError, RepositoryId, WriterId, WriterKeyId};
 pub(crate) use path::MAX_PATH;
 pub use path::{PathError, RepoPath, compare_paths};
 pub use secret::Secret;

@@ -56,6 +56,8 @@ fn objects(remote: &dyn Remote, names: Vec<(String, KeyId)>) -> KeyObjects {
             Err(e) => first_error = first_error.or(Some(e.into())),
         }
     }
+    // A passphrase may open one from before a rotation and one from after it.
+    found.sort_by_key(|(_, bytes)| std::cmp::Reverse(key_v1::generation(bytes)));
     (found, first_error)
 }
 
@@ -111,7 +113,7 @@ pub(super) fn open(
     if let Some((_, object)) = objects.into_iter().find(|(id, _)| *id == key) {
         keep(cache, repository, passphrase, &bundle, object);
     }
-    Ok(Keyring::new(&bundle.master))
+    Ok(bundle.keyring())
 }
 
 /// Keeps a key on this machine, if that is wanted.
@@ -152,7 +154,7 @@ pub(super) fn open_cached(
 ) -> Option<(KeyId, Keyring)> {
     let (key, bytes) = cache.key()?;
     let bundle = key_v1::open(&bytes, repository, passphrase).ok()?;
-    Some((key, Keyring::new(&bundle.master)))
+    Some((key, bundle.keyring()))
 }
 
 impl Repository {

@@ -282,10 +282,9 @@ impl Shared {
     fn begin(&self) -> Result<OpenPack, RepoError> {
         let begin = || {
             let random = Randomness::generate()?;
-            let header = self.sealer.header(ObjectKind::Pack, &random)?;
-            Ok((random.key, header))
+            self.sealer.begin(ObjectKind::Pack, &random)
         };
-        let (key, header) = begin().map_err(RepoError::object("pack"))?;
+        let (header, key) = begin().map_err(RepoError::object("pack"))?;
         let remote = self.repository.remote();
         let mut target = self.pack_size;
         let sink = match self.dry_run {

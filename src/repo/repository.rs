@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::layout::{self, Folder, MARKER, ObjectInfo};
 use super::{Cache, CachePlace, Catalog, RepoError, Seen, copies, keys};
-use crate::crypto::{self, Keyring, MasterKey, ObjectKind, Passphrase, ScryptParams};
-use crate::format::key_v1::Bundle;
+use crate::crypto::{self, Keyring, MasterKey, Masters, ObjectKind, Passphrase, ScryptParams};
+use crate::format::key_v1::{Bundle, Secrets};
 use crate::format::marker_v1::{Marker, Operation};
 use crate::format::sealed_v1::{Randomness, Sealer};
 use crate::format::{gc_v1, limits};
@@ -52,7 +52,8 @@ impl Repository {
         let name = |error| RepoError::object(MARKER)(error);
         let id = RepositoryId(crypto::random().map_err(|e| name(e.into()))?);
         let master = MasterKey::generate().map_err(|e| name(e.into()))?;
-        let bundle = Bundle { master, created: created.secs, label: label.to_string() };
+        let secrets = Secrets::Owner(Masters::new(master));
+        let bundle = Bundle { secrets, created: created.secs, label: label.to_string() };
         keys::store_first(remote.as_ref(), &Cache::new(caches, id), id, passphrase, params, &bundle)?;
         let text = jiff::Timestamp::from_second(created.secs).unwrap_or_default().to_string();
         // The marker comes last: until it is there, there is no repository.
