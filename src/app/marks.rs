@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::run::{open, time_of, zoned};
 use super::{AppError, Session, SnapshotInfo};
 use crate::model::{ObjectId, SnapshotKind};
-use crate::ops::{alarm, forget, select};
+use crate::ops::{alarm, select};
 use crate::repo::{Catalog, Repository};
 
 /// Snapshots, and which of their alarms are answered.
@@ -68,30 +68,4 @@ pub fn accept(session: &Session, words: &[String]) -> Result<(Vec<SnapshotInfo>,
     }
     let fresh = alarm::accept(&repository, &found, session.clock.as_ref())?;
     Ok((found.into_iter().map(|(id, snapshot)| SnapshotInfo { id, snapshot }).collect(), fresh))
-}
-
-/// Safety snapshots that are named and can be removed.
-pub struct ForgetPlan {
-    repository: Repository,
-    targets: Vec<forget::Target>,
-}
-
-impl ForgetPlan {
-    /// What would be removed.
-    #[must_use]
-    pub fn snapshots(&self) -> Vec<(ObjectId, crate::model::Timestamp)> {
-        self.targets.iter().map(|target| (target.id(), target.time())).collect()
-    }
-
-    /// Removes them. The space they take is freed by a prune.
-    pub fn run(self, session: &Session) -> Result<(), AppError> {
-        Ok(forget::run(&self.repository, &self.targets, session.monitor.as_ref())?)
-    }
-}
-
-/// Looks up safety snapshots by their ids or unique beginnings of these, to be removed.
-pub fn forget_safety(session: &Session, ids: &[String]) -> Result<ForgetPlan, AppError> {
-    let (repository, _) = open(session)?;
-    let targets = forget::plan(&repository, ids)?;
-    Ok(ForgetPlan { repository, targets })
 }

@@ -8,6 +8,7 @@ mod doctor;
 mod drill;
 mod error;
 mod find;
+mod forget;
 mod location;
 mod marks;
 mod requests;
@@ -25,8 +26,9 @@ pub use doctor::{Finding, Severity, doctor};
 pub use drill::drill;
 pub use error::AppError;
 pub use find::{FindOutcome, FindRequest, find};
+pub use forget::{ForgetPlan, ForgetRequest, forget, forget_named};
 pub use location::{Location, LocationError, SCHEME};
-pub use marks::{ForgetPlan, Listing, accept, forget_safety, listing};
+pub use marks::{Listing, accept, listing};
 pub use requests::{
     BackupRequest, CheckRequest, DoctorRequest, DrillRequest, InitRequest, KeyOutcome, LsRequest,
     RestoreRequest, Session, SnapshotInfo, StatsOutcome,
@@ -50,7 +52,9 @@ pub use crate::ops::compare::Change;
 pub use crate::ops::diff::{Difference, Patch, Request as DiffOptions, Summary as DiffSummary};
 pub use crate::ops::drill::Error as DrillError;
 pub use crate::ops::find::{Tree as FoundTree, Version};
+pub use crate::ops::forget::{Error as ForgetError, Verdict as ForgetVerdict};
 pub use crate::ops::restore::Outcome as RestoreOutcome;
+pub use crate::ops::retention::{Filter, Group, Grouping, GroupingError, Judged};
 pub use crate::ops::rollback::{
     Error as RollbackError, Outcome as RolledBack, Plan as RollbackPlan, Step as RollbackStep,
 };

@@ -126,6 +126,16 @@ fn rows(ctx: &Context) -> Result<Vec<Row>, CliError> {
     let (percent, origin) = settings::shrink_alarm(ctx);
     let shown = if percent == 0 { "off".to_owned() } else { percent.to_string() };
     rows.push(Row::new("shrink_alarm", Some(shown), &origin));
+    let rules: Vec<_> =
+        ctx.config.settings.iter().filter(|s| s.key.split('.').next() == Some("retention")).collect();
+    if rules.is_empty() {
+        rows.push(Row::new("retention", None, &Origin::Default));
+    }
+    rows.extend(
+        rules
+            .iter()
+            .map(|rule| Row::new(&rule.key, rule.shown.clone(), &Origin::of_file(ctx, Some(rule.line)))),
+    );
     let key_file =
         place.default.as_ref().map(|default| default.key_file.as_path()).filter(|key| key.exists());
     rows.push(match (passphrase::source(ctx), key_file) {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::app::{AppError, DrillError, Fault, RollbackError, SelectError};
+use crate::app::{AppError, DrillError, Fault, ForgetError, RollbackError, SelectError};
 use crate::config::ConfigError;
 use crate::model::{Classify, ErrorClass};
 
@@ -122,7 +122,7 @@ pub(super) fn explain(error: &AppError, situation: &Situation) -> Option<CliErro
         (AppError::Drill(DrillError::Scratch { .. } | DrillError::NoRoom { .. } | DrillError::Inside(_)), _) => {
             out.hint("--scratch DIR uses another folder")
         }
-        (AppError::Forget(_), ErrorClass::Usage) => out.hint("`exuvia snapshots --safety` lists them"),
+        (AppError::Forget(error), ErrorClass::Usage) => forget(out, error),
         (AppError::Select(_), ErrorClass::Usage) => out.hint("`exuvia snapshots` lists what there is"),
         (AppError::Select(_), _) => out.hint("`exuvia backup` takes one"),
         (AppError::Path { .. }, ErrorClass::Usage) => {
@@ -144,6 +144,19 @@ pub(super) fn explain(error: &AppError, situation: &Situation) -> Option<CliErro
         (_, ErrorClass::Unsupported) => out.hint("a newer release of exuvia can open it"),
         _ => out,
     })
+}
+
+/// The hints for what could not be removed.
+fn forget(error: CliError, why: &ForgetError) -> CliError {
+    match why {
+        ForgetError::Held { .. } => error
+            .hint("if the loss was meant: `exuvia snapshots --accept ID`, with the id of the one that is marked")
+            .hint("--force removes it all the same"),
+        ForgetError::NotAnId(_) => error
+            .hint("a number of snapshots to keep is --keep-last N, or --policy N")
+            .hint("`exuvia snapshots` lists ids"),
+        _ => error.hint("`exuvia snapshots` lists them, and `exuvia snapshots --safety` safety snapshots"),
+    }
 }
 
 /// The hints for a rollback that could not be made.

@@ -85,7 +85,7 @@ passphrase_command in the configuration file, or the terminal; in this order.
 
 A flag wins over the environment, the environment over the configuration file. Its keys, all optional: \
 repository, state_dir, cache_dir, passphrase_file, passphrase_command, key_cache, shrink_alarm, rclone_program, bwlimit, tpslimit, \
-connections, timeout, deadline, and the table [remote]. `exuvia config show` shows what is in force, and where it \
+connections, timeout, deadline, retention, and the tables [retention] and [remote]. `exuvia config show` shows what is in force, and where it \
 comes from. What can be made again is cached in EXUVIA_CACHE_DIR, by default ~/.cache/exuvia.
 
 Remotes (S3, B2, Dropbox, Google Drive, OneDrive, SFTP, WebDAV and all others of rclone) need the program \

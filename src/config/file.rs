@@ -13,7 +13,9 @@ use zeroize::Zeroizing;
 
 use super::reader::{Field, Fields, Key, Reader, Schema};
 use super::remote::{self, RemoteConfig};
+use super::retention;
 use super::{ConfigError, Environment, values};
+use crate::model::Policy;
 
 /// Far more than any real file; a device given by mistake must not fill the memory.
 const MAX_BYTES: u64 = 1 << 20;
@@ -26,6 +28,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::text("passphrase_file"),
     Key { raw: true, ..Key::text("passphrase_command") },
     Key::text("key_cache"),
+    Key::number("retention"),
     Key::number("shrink_alarm"),
     Key::text("rclone_program"),
     Key::number("bwlimit"),
@@ -37,7 +40,7 @@ pub(super) const KEYS: &[Key] = &[
 
 const SCHEMA: Schema = Schema {
     table: None,
-    tables: &["remote"],
+    tables: &["remote", "retention"],
     keys: KEYS,
     synonyms: &[("idle_timeout", "timeout"), ("rclone", "rclone_program")],
     elsewhere: (remote::KEYS, "into the table [remote]"),
@@ -62,6 +65,8 @@ pub struct Config {
     /// How much may be gone from a snapshot before the alarm is raised, in percent of its parent; 0 turns
     /// the alarm off.
     pub shrink_alarm: Option<u8>,
+    /// Which snapshots `forget` keeps, unless it is told otherwise.
+    pub retention: Option<Policy>,
     /// A file whose first line is the passphrase.
     pub passphrase_file: Option<PathBuf>,
     /// A shell command that prints the passphrase.
@@ -151,7 +156,14 @@ impl Config {
         settings.add(&top.fields, "", |name| name == "passphrase_command", remote::is_secret);
         let mut config = Self { file: Some(path.to_owned()), ..Self::default() };
         config.running(&reader, &mut top)?;
-        if let Some((_, line, table)) = top.tables.first().copied() {
+        let tables = std::mem::take(&mut top.tables);
+        let table_of = |wanted| tables.iter().find(|(name, _, _)| *name == wanted).copied();
+        if let Some((_, line, table)) = table_of("retention") {
+            let inner = reader.table(table, &retention::SCHEMA)?;
+            settings.add(&inner.fields, "retention.", |_| false, |_| false);
+            config.retention = Some(retention::table(&reader, line, inner)?);
+        }
+        if let Some((_, line, table)) = table_of("remote") {
             let mut inner = reader.table(table, &remote::SCHEMA)?;
             let options = match inner.tables.first() {
                 Some((_, _, table)) => reader.options(table)?,
@@ -199,6 +211,11 @@ impl Config {
             let percent = values::percent_or_off(&field.text);
             config.shrink_alarm =
                 Some(percent.map_err(|what| reader.error(field.line, format!("`shrink_alarm` {what}")))?);
+        }
+        if let Some(field) = top.take("retention") {
+            let policy = retention::retention(&field.text);
+            config.retention =
+                Some(policy.map_err(|what| reader.error(field.line, format!("`retention` {what}")))?);
         }
         let Settings { mut rows, secret } = settings;
         rows.sort_by_key(|row| row.line);

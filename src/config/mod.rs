@@ -6,10 +6,12 @@ mod error;
 mod file;
 mod reader;
 mod remote;
+mod retention;
 mod values;
 
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use file::{Config, Limits, Setting};
 pub use remote::{Login, Provider, RemoteConfig};
+pub use retention::retention;
 pub use values::{bandwidth, connections, duration, switch, transactions};

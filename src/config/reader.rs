@@ -107,13 +107,16 @@ impl Reader<'_> {
             let line = self.line(&key.span());
             let spelled = key.get_ref().as_ref();
             if let Some(&name) = schema.tables.iter().find(|name| **name == spelled) {
-                let DeValue::Table(inner) = value.get_ref() else {
+                if let DeValue::Table(inner) = value.get_ref() {
+                    found.tables.push((name, line, inner));
+                    continue;
+                }
+                // Some may be said in one text, too.
+                if !schema.keys.iter().any(|key| key.name == name) {
                     let whole =
                         schema.table.map_or_else(|| name.to_owned(), |table| format!("{table}.{name}"));
                     return Err(self.error(line, format!("`{spelled}` must be a table: [{whole}]")));
-                };
-                found.tables.push((name, line, inner));
-                continue;
+                }
             }
             let known = schema.keys.iter().find(|key| key.name == spelled || key.aliases.contains(&spelled));
             let known = known.ok_or_else(|| self.error(line, schema.unknown(spelled)))?;

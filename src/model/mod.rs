@@ -6,6 +6,7 @@ mod drill;
 mod entry;
 mod id;
 mod path;
+mod retention;
 mod secret;
 mod snapshot;
 mod time;
@@ -18,6 +19,7 @@ pub use entry::{
 pub use id::{BlobId, KeyId, ObjectId, ParseIdError, RepositoryId, WriterId, WriterKeyId};
 pub(crate) use path::MAX_PATH;
 pub use path::{PathError, RepoPath, compare_paths};
+pub use retention::{Age, AgeError, CountError, Policy};
 pub use secret::Secret;
 pub use snapshot::{
     DatabaseRecord, FileError, Integrity, Loss, ManifestRef, Reason, Snapshot, SnapshotKind, Stats,

@@ -13,6 +13,7 @@ pub mod find;
 pub mod forget;
 pub mod relocate;
 pub mod restore;
+pub mod retention;
 pub mod rollback;
 pub mod select;
 

@@ -89,11 +89,11 @@ impl Repository {
         }
     }
 
-    /// Removes the record of a safety snapshot; one that is gone already is no error.
-    pub fn remove_safety_snapshot(&self, entry: &CatalogEntry) -> Result<(), RepoError> {
+    /// Removes the record of a snapshot; one that is gone already is no error.
+    pub fn remove_snapshot(&self, entry: &CatalogEntry) -> Result<(), RepoError> {
         // The name came from a listing; nothing but such a record is ever removed by it.
         match layout::parse_name(&entry.name) {
-            Some((Folder::Safety, _, id)) if id == entry.id => {}
+            Some((Folder::Snapshots | Folder::Safety, _, id)) if id == entry.id => {}
             _ => return Err(RepoError::NameMismatch { name: entry.name.clone() }),
         }
         self.remote().delete(&entry.name)?;

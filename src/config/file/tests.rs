@@ -313,3 +313,36 @@ fn only_an_open_file_with_a_secret_is_warned_of() {
     assert_eq!(warnings(secret, 0o604), 1);
     assert_eq!(warnings(&secret.replace("\"x\"", "\"${KEY}\""), 0o644), 0);
 }
+
+#[test]
+fn retention_is_a_table_or_one_text() {
+    let policy = |text: &str| {
+        let config = Config::parse(text, Path::new("/c/config.toml"), &Environment::of(&[("N", "7")]));
+        config.map(|(config, _)| config.retention).map_err(|e| e.to_string())
+    };
+    let seven = Policy { last: 7, ..Policy::default() };
+    for text in
+        ["retention = 7", "retention = \"${N}\"", "retention = { last = 7 }", "[retention]\nkeep_last = 7"]
+    {
+        assert_eq!(policy(text), Ok(Some(seven.clone())), "{text}");
+    }
+    let gfs =
+        Policy { daily: 7, weekly: 4, monthly: 6, within: Some("2d".parse().unwrap()), ..Policy::default() };
+    let table = "[retention]\ndaily = 7\nweekly = \"4\"\nmonthly = 6\nwithin = \"2d\"\n[remote]\nprovider = \"rclone\"\nremote = \"a:b\"";
+    assert_eq!(policy(table), Ok(Some(gfs.clone())));
+    assert_eq!(policy("retention = '{daily: 7, weekly: 4, monthly: 6, within: 2d}'"), Ok(Some(gfs)));
+    assert_eq!(policy("[retention]\ndaily = \"all\"").unwrap().unwrap().daily, u32::MAX);
+    assert_eq!(policy("state_dir = \"x\""), Ok(None));
+    for (text, want) in [
+        ("retention = 0", "1: `retention` keeps nothing"),
+        ("retention = true", "1: `retention` must be a text or a number"),
+        ("[retention]", "1: [retention] keeps nothing; leave it out to keep everything"),
+        ("[retention]\ndaily = -1", "2: `daily` must be a number from 0 to 1000000, or `all`"),
+        ("[retention]\ndayly = 1", "2: unknown key `dayly` in [retention]; did you mean `daily`?"),
+        ("[retention]\nwithin = \"7\"", "2: `within` must be a time such as"),
+        ("[retention]\nlast = 1\nkeep_last = 2", "3: `keep_last` is given already, as `last` in line 2"),
+    ] {
+        let error = policy(text).unwrap_err();
+        assert!(error.starts_with(&format!("/c/config.toml:{want}")), "{error}");
+    }
+}

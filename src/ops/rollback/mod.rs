@@ -427,7 +427,7 @@ fn withdraw(repository: &Repository, safety: &ObjectId) {
     let catalog = Catalog::load(repository, SnapshotKind::Safety);
     let catalog = catalog.unwrap_or_default();
     if let Some(entry) = catalog.entries().iter().find(|entry| entry.id == *safety) {
-        let _ = repository.remove_safety_snapshot(entry);
+        let _ = repository.remove_snapshot(entry);
     }
 }
 
