@@ -190,8 +190,8 @@ fn machines_and_directories_are_judged_apart() {
         gone.iter().map(|id| id.as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(gone(&[]), [tagged.clone(), older.clone()]);
-    assert_eq!(gone(&["--host", "other"]), [older.clone()]);
-    assert_eq!(gone(&["--keep-tag", "release"]), [older.clone()]);
+    assert_eq!(gone(&["--host", "other"]), std::slice::from_ref(&older));
+    assert_eq!(gone(&["--keep-tag", "release"]), std::slice::from_ref(&older));
     assert_eq!(gone(&["--tag", "release"]), [""; 0]);
     assert_eq!(gone(&["--path", "state"]), [tagged.clone(), older.clone()]);
     assert_eq!(gone(&["--path", "elsewhere"]), [""; 0]);
