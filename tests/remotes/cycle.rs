@@ -16,7 +16,7 @@ use crate::support::{
 };
 
 /// A place whose repository is on the service, at a port of its own or of a proxy.
-fn place(service: &Service, version: Version, port: u16) -> Place {
+pub(crate) fn place(service: &Service, version: Version, port: u16) -> Place {
     let mut place = Place::new();
     place
         .set("EXUVIA_PASSPHRASE", PASSPHRASE)
@@ -28,7 +28,7 @@ fn place(service: &Service, version: Version, port: u16) -> Place {
     place
 }
 
-fn fill(tree: &Path) {
+pub(crate) fn fill(tree: &Path) {
     for i in 0..40 {
         put(tree, &format!("notes/{}/{i}.md", i % 7), &prose(i, 4000 + 700 * usize::try_from(i).unwrap()));
     }
@@ -54,12 +54,12 @@ fn snapshot(place: &Place) -> (String, Picture) {
 }
 
 #[track_caller]
-fn forget_the_cache(place: &Place) {
+pub(crate) fn forget_the_cache(place: &Place) {
     fs::remove_dir_all(place.path("home/.cache")).unwrap();
 }
 
 #[track_caller]
-fn no_transport_is_left(service: &Service) {
+pub(crate) fn no_transport_is_left(service: &Service) {
     until("the end of rclone", || transports(&service.mark()).is_empty());
 }
 

@@ -45,6 +45,8 @@ struct Shared {
     upstream: u16,
     script: Mutex<Arc<Script>>,
     requests: Mutex<Vec<Request>>,
+    /// The path of each answer that the server gave, and the bytes of its body.
+    answers: Mutex<Vec<(String, usize)>>,
     /// Requests that are held now, and whether they may go.
     held: Mutex<(usize, bool)>,
     changed: Condvar,
@@ -66,6 +68,7 @@ impl Proxy {
             upstream,
             script: Mutex::new(Arc::new(script)),
             requests: Mutex::default(),
+            answers: Mutex::default(),
             held: Mutex::default(),
             changed: Condvar::new(),
             stopped: AtomicBool::new(false),
@@ -96,6 +99,12 @@ impl Proxy {
     /// What came so far.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.shared.requests.lock().unwrap().clone()
+    }
+
+    /// Bytes of content that came down so far, of what the paths with this in them name.
+    pub(crate) fn fetched(&self, part: &str) -> usize {
+        let answers = self.shared.answers.lock().unwrap();
+        answers.iter().filter(|(path, _)| path.contains(part)).map(|(_, bytes)| bytes).sum()
     }
 
     /// How many requests came so far.
@@ -186,6 +195,10 @@ fn serve(shared: &Shared, mut client: &TcpStream) -> std::io::Result<()> {
     server.write_all(&body)?;
     let mut answer = Vec::new();
     server.read_to_end(&mut answer)?;
+    if request.method == "GET" {
+        let head = answer.windows(4).position(|w| w == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
+        shared.answers.lock().unwrap().push((request.path.clone(), answer.len() - head));
+    }
     if matches!(action, Action::CutDown | Action::HangDown) {
         let end = answer.windows(4).position(|w| w == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
         answer.truncate(end + (answer.len() - end) / 2);

@@ -4,6 +4,8 @@ mod finish;
 mod plan;
 mod seed;
 mod stage;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::io;

@@ -26,6 +26,8 @@ pub struct Staged {
     pub bytes: u64,
     /// Of these, bytes that were not asked of the repository.
     pub local: u64,
+    /// The repository did not answer for as long as was to be waited.
+    pub gone: bool,
 }
 
 /// Makes each entry, content and metadata, under its number as its name in the directory `into`, which is
@@ -65,7 +67,7 @@ pub fn stage(
     for (error, number) in outcome.errors.into_iter().zip(failures(&written.done, &numbers)) {
         staged.failed[number] = Some((error.message, outcome.damaged));
     }
-    (staged.bytes, staged.local) = (outcome.bytes_written, written.local);
+    (staged.bytes, staged.local, staged.gone) = (outcome.bytes_written, written.local, written.gone);
     Ok(staged)
 }
 

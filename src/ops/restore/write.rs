@@ -6,13 +6,14 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::plan::{Plan, PlannedFile};
 use super::{Context, Error, Outcome, finish};
 use crate::fs::{Dir, TempFile};
 use crate::model::{BlobKind, RepoPath, Slice};
 use crate::ops::content::has_content;
+use crate::remote::{Fault, RemoteError};
 use crate::repo::{BlobPlace, RepoError};
 
 /// Files of several frames are kept open between their pieces, up to this many at once.
@@ -61,6 +62,8 @@ pub(super) struct Written {
     pub(super) done: Vec<bool>,
     /// Bytes that were not asked of the repository.
     pub(super) local: u64,
+    /// The repository did not answer for as long as was to be waited.
+    pub(super) gone: bool,
 }
 
 /// Looks up directories, the last one at hand.
@@ -109,6 +112,9 @@ struct Writer<'a> {
     bytes: AtomicU64,
     /// Of these, bytes that were not asked of the repository.
     local: AtomicU64,
+    /// Why the repository is not asked any more: it did not answer for as long as was to be waited. Asked
+    /// again for each frame, it would be waited for as often.
+    gone: OnceLock<String>,
     moved: Mutex<Vec<(std::path::PathBuf, std::path::PathBuf)>>,
 }
 
@@ -131,6 +137,7 @@ pub(super) fn run(
         open: AtomicUsize::new(0),
         bytes: AtomicU64::new(0),
         local: AtomicU64::new(0),
+        gone: OnceLock::new(),
         moved: Mutex::default(),
     };
     writer.empty_files();
@@ -302,15 +309,44 @@ impl Writer<'_> {
             works.iter().for_each(|work| self.lone_frame(work, dirs));
             return;
         };
+        if self.gone.get().is_some() {
+            works.iter().for_each(|work| self.lone_frame(work, dirs));
+            return;
+        }
         match self.context.blobs.frames(first.pack, first.frame, last.frame) {
             Ok(run) => works.iter().for_each(|work| self.frame(&work.pieces, run.open(work.frame), dirs)),
+            Err(error) if is_gone(&error) => {
+                self.gone.get_or_init(|| error.to_string());
+                works.iter().for_each(|work| self.lone_frame(work, dirs));
+            }
             Err(_) => works.iter().for_each(|work| self.lone_frame(work, dirs)),
         }
     }
 
     fn lone_frame(&self, work: &Work, dirs: &mut Dirs<'_>) {
-        if !self.context.monitor.cancelled() {
-            self.frame(&work.pieces, self.context.blobs.frame(work.pack, work.frame), dirs);
+        if self.context.monitor.cancelled() {
+            return;
+        }
+        if let Some(message) = self.gone.get() {
+            self.without(&work.pieces, message, dirs);
+            return;
+        }
+        let bytes = self.context.blobs.frame(work.pack, work.frame);
+        if let Err(error) = &bytes
+            && is_gone(error)
+        {
+            self.gone.get_or_init(|| error.to_string());
+        }
+        self.frame(&work.pieces, bytes, dirs);
+    }
+
+    /// The files of these pieces cannot be had.
+    fn without(&self, pieces: &[Piece], message: &str, dirs: &mut Dirs<'_>) {
+        for number in pieces.iter().map(|piece| piece.file as usize) {
+            self.fail(number, message, false);
+            if self.progress[number].left.fetch_sub(1, Ordering::AcqRel) == 1 {
+                self.complete(number, dirs);
+            }
         }
     }
 
@@ -479,8 +515,13 @@ impl Writer<'_> {
         }
         outcome.bytes_written = self.bytes.into_inner();
         outcome.moved_aside = self.moved.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Written { done, local: self.local.into_inner() }
+        Written { done, local: self.local.into_inner(), gone: self.gone.into_inner().is_some() }
     }
+}
+
+/// True when the remote did not answer for as long as was to be waited.
+fn is_gone(error: &RepoError) -> bool {
+    matches!(error, RepoError::Remote(RemoteError::Service { fault: Fault::Deadline, .. }))
 }
 
 /// A remote that failed to answer is not damage.

@@ -199,6 +199,8 @@ pub enum Error {
         message: String,
         /// The repository is damaged.
         damaged: bool,
+        /// It does not answer.
+        unreachable: bool,
     },
     /// The user asked to stop.
     #[error("interrupted")]
@@ -505,8 +507,11 @@ pub fn run(
     let mut applied = match work.run(&plan, &journal) {
         Ok(applied) => applied,
         Err(error) => {
-            // Nothing was changed, so there is nothing to go back to: an undo shall not find it.
-            withdraw(repository, &safety);
+            // Nothing was changed, so there is nothing to go back to: an undo shall not find it. A repository
+            // that does not answer would be waited for once more.
+            if !matches!(error, Error::Fetch { unreachable: true, .. }) {
+                withdraw(repository, &safety);
+            }
             return Err(error);
         }
     };

@@ -66,12 +66,17 @@ impl Work<'_> {
         let staged = staged.map_err(|error| match error {
             restore::Error::Interrupted => Error::Interrupted,
             restore::Error::Repo(error) => error.into(),
-            error => Error::Fetch { path: RepoPath::root(), message: error.to_string(), damaged: false },
+            error => Error::Fetch {
+                path: RepoPath::root(),
+                message: error.to_string(),
+                damaged: false,
+                unreachable: false,
+            },
         })?;
         for (failed, path) in staged.failed.iter().zip(paths) {
             if let Some((message, damaged)) = failed {
                 let (path, message) = (path.clone(), message.clone());
-                return Err(Error::Fetch { path, message, damaged: *damaged });
+                return Err(Error::Fetch { path, message, damaged: *damaged, unreachable: staged.gone });
             }
         }
         into.sync_file_system().map_err(self.request.failed())?;
