@@ -7,11 +7,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use data_encoding::HEXLOWER;
+
 use super::index::{InMemory, read_object};
 use super::layout::ObjectInfo;
 use super::merge::SMALL;
+use super::shared_index::is_damaged;
 use super::table::{self, Source, Table};
 use super::{BlobPlace, FramePlaceInfo, Index, PackSummary, RepoError, Repository};
+use crate::crypto;
 use crate::fs::{TempFile, create_private_dir_all};
 use crate::model::{BlobId, ObjectId};
 
@@ -32,6 +36,8 @@ pub(super) struct Base {
     instead: OnceLock<InMemory>,
     /// Held by who loads that: it is as large as the index.
     loading: Mutex<()>,
+    /// The table is of one operation only, and its file has no name any more.
+    scratch: bool,
 }
 
 impl Base {
@@ -71,6 +77,34 @@ impl Base {
             objects,
             instead: OnceLock::new(),
             loading: Mutex::default(),
+            scratch: false,
+        })
+    }
+
+    /// A table for one operation, of what `older` has and of what is in memory. It has no sources: what it
+    /// says cannot be had again when it turns out to be damaged.
+    pub(super) fn scratch(
+        repository: &Repository,
+        older: Option<&Self>,
+        added: &InMemory,
+    ) -> io::Result<Self> {
+        let directory = repository.cache().directory();
+        let file = begin(directory)?;
+        let random: [u8; 8] = crypto::random().map_err(io::Error::other)?;
+        // A name that anybody may sweep away, should this process end before it does.
+        let name = format!("{}{}", TempFile::PREFIX, HEXLOWER.encode(&random));
+        let written =
+            table::write((file, &name), repository.id(), Vec::new(), older.map(|base| &base.table), added);
+        let path = directory.join(name);
+        let table = written.and_then(|()| Table::open(&path, repository.id()));
+        drop(fs::remove_file(&path));
+        Ok(Self {
+            table: table?,
+            repository: repository.clone(),
+            objects: Vec::new(),
+            instead: OnceLock::new(),
+            loading: Mutex::default(),
+            scratch: true,
         })
     }
 
@@ -140,6 +174,10 @@ impl Base {
         if let Some(instead) = self.instead.get() {
             return Ok(instead);
         }
+        if self.scratch {
+            let path = self.repository.cache().directory().to_path_buf();
+            return Err(RepoError::Cache { path, source: io::ErrorKind::InvalidData.into() });
+        }
         self.remove();
         let mut packs = BTreeMap::new();
         for object in &self.objects {
@@ -155,6 +193,9 @@ impl Base {
 
     /// The next operation makes it anew.
     fn remove(&self) {
+        if self.scratch {
+            return;
+        }
         drop(fs::remove_file(path(&self.repository)));
     }
 }
@@ -181,10 +222,18 @@ fn worth_taking(taken: &[ObjectInfo], objects: &[ObjectInfo]) -> Vec<ObjectInfo>
 fn extend(repository: &Repository, base: Option<Base>, more: &[ObjectInfo]) -> Result<(), RepoError> {
     let Ok(file) = begin(repository.cache().directory()) else { return Ok(()) };
     let mut sources = base.as_ref().map_or_else(Vec::new, |base| base.sources().to_vec());
+    let had = sources.len();
     let mut index = Index::new(base);
     for object in more {
-        let replaces = index.add_object(repository, object, &BTreeSet::new())?.replaces;
-        sources.push(Source { id: object.id, replaces });
+        match index.add_object(repository, object, &BTreeSet::new()) {
+            Ok(decoded) => sources.push(Source { id: object.id, replaces: decoded.replaces }),
+            // Who loads the index says so, unless another object replaces it.
+            Err(error) if is_damaged(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if sources.len() == had {
+        return Ok(());
     }
     let (base, added) = index.parts();
     drop(table::write((file, NAME), repository.id(), sources, base.map(|base| &base.table), added));

@@ -8,7 +8,7 @@ use super::{BlobPlace, FramePlaceInfo, Index, RepoError, Repository};
 use crate::crypto::{ObjectKey, ObjectKind};
 use crate::format::pack_v1;
 use crate::format::sealed_v1::HEADER;
-use crate::model::{BlobId, BlobKind, ObjectId};
+use crate::model::{BlobId, BlobKind, Classify, ErrorClass, ObjectId};
 
 /// Frames kept decoded: neighbouring blobs are mostly asked for one after the other.
 const KEPT_FRAMES: usize = 8;
@@ -52,6 +52,7 @@ impl ObjectKeys {
 pub struct FrameRun<'a> {
     reader: &'a BlobReader<'a>,
     pack: u32,
+    id: ObjectId,
     name: String,
     key: Arc<ObjectKey>,
     /// Where in the pack `bytes` begin.
@@ -68,8 +69,8 @@ impl FrameRun<'_> {
         let what = "a frame lies outside what was read";
         let sealed = sealed.ok_or(RepoError::Manifest { what })?.to_vec();
         let sealer = self.reader.repository.sealer();
-        pack_v1::open_frame(sealer, &self.key, frame.into(), &info.info(), sealed)
-            .map_err(RepoError::object(&self.name))
+        let opened = pack_v1::open_frame(sealer, &self.key, frame.into(), &info.info(), sealed);
+        opened.map_err(|e| self.reader.suspect(&self.id, RepoError::object(&self.name)(e)))
     }
 }
 
@@ -127,6 +128,23 @@ impl<'a> BlobReader<'a> {
     pub fn frames(&self, pack: u32, first: u32, last: u32) -> Result<FrameRun<'_>, RepoError> {
         let (id, from) = self.frame_info(pack, first)?;
         let (_, to) = self.range(pack, last)?;
+        self.fetch(pack, id, (from, to)).map_err(|e| self.suspect(&id, e))
+    }
+
+    /// Remembers a pack that does not hold what it should: the next backup looks into it.
+    fn suspect(&self, pack: &ObjectId, error: RepoError) -> RepoError {
+        if error.class() == ErrorClass::Damaged {
+            self.repository.cache().suspect(pack);
+        }
+        error
+    }
+
+    fn fetch(
+        &self,
+        pack: u32,
+        id: ObjectId,
+        (from, to): (FramePlaceInfo, u64),
+    ) -> Result<FrameRun<'_>, RepoError> {
         let name = pack_name(&id);
         // With the header, when it is not known yet and so near that reading up to it is cheaper than
         // asking for it alone.
@@ -140,7 +158,7 @@ impl<'a> BlobReader<'a> {
             }
             None => self.keys.get(self.repository, &id)?,
         };
-        Ok(FrameRun { reader: self, pack, name, key, start, bytes })
+        Ok(FrameRun { reader: self, pack, id, name, key, start, bytes })
     }
 
     /// Checks that `bytes`, read at `place`, are the blob `id` of the kind expected.
@@ -157,8 +175,10 @@ impl<'a> BlobReader<'a> {
         {
             return Ok(());
         }
-        let pack = frame.map(|(pack, _)| pack_name(&pack)).unwrap_or_default();
-        Err(RepoError::BlobMismatch { id: *id, pack })
+        let Some((pack, _)) = frame else {
+            return Err(RepoError::BlobMismatch { id: *id, pack: String::new() });
+        };
+        Err(self.suspect(&pack, RepoError::BlobMismatch { id: *id, pack: pack_name(&pack) }))
     }
 
     /// Reads a blob and verifies it.

@@ -9,12 +9,14 @@
 //! <cache>/<repository id>/objects/<name>   copies of small objects
 //! <cache>/<repository id>/seen             listings
 //! <cache>/<repository id>/index-table      what index objects say, sorted
+//! <cache>/<repository id>/damage           packs that were found damaged
+//! <cache>/<repository id>/reads            when each pack was last read to its end
 //! ```
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use super::RepoError;
 use super::index::IdSet;
@@ -35,6 +37,8 @@ pub struct Cache {
     dir: PathBuf,
     keeps_key: bool,
     writer: OnceLock<WriterId>,
+    /// Held by who changes the list of damaged packs.
+    pub(super) damage: Mutex<()>,
 }
 
 /// Where caches lie, and what may be in them.
@@ -55,6 +59,7 @@ impl Cache {
             dir: place.dir.join(repository.to_string()),
             keeps_key: place.keeps_key,
             writer: OnceLock::new(),
+            damage: Mutex::default(),
         };
         if !place.keeps_key {
             cache.forget_key();

@@ -105,6 +105,11 @@ impl InMemory {
 
     /// Adds one pack; a pack that is known already is left as it is.
     pub(super) fn add(&mut self, pack: &PackInfo) {
+        self.add_where(pack, |_| true);
+    }
+
+    /// The same, with those of its blobs that are `wanted`.
+    fn add_where(&mut self, pack: &PackInfo, wanted: impl Fn(&BlobId) -> bool) {
         let number = u32::try_from(self.packs.len()).ok().and_then(|n| n.checked_add(self.first));
         let Some(number) = number else { return };
         if !self.known_packs.insert(pack.id) {
@@ -120,7 +125,9 @@ impl InMemory {
             let mut at = 0;
             for blob in &info.blobs {
                 let place = BlobPlace { pack: number, frame, offset: at, length: blob.length };
-                self.blobs.entry(blob.id()).or_insert(place);
+                if wanted(&blob.id()) {
+                    self.blobs.entry(blob.id()).or_insert(place);
+                }
                 at += blob.length;
             }
         }
@@ -129,6 +136,10 @@ impl InMemory {
 
     pub(super) fn get(&self, id: &BlobId) -> Option<BlobPlace> {
         self.blobs.get(id).copied()
+    }
+
+    fn len(&self) -> usize {
+        self.blobs.len()
     }
 
     pub(super) fn contains_pack(&self, id: &ObjectId) -> bool {
@@ -148,6 +159,9 @@ impl InMemory {
         Some((pack.id, *pack.frames.get(frame as usize)?))
     }
 }
+
+/// Blobs that [`Index::make_room`] keeps in memory: their table takes 100 MiB. Tests have fewer.
+const IN_MEMORY: usize = if cfg!(test) { 100 } else { 1_800_000 };
 
 /// The union of a repository's index objects: what the local table has of it, and in memory the rest.
 #[derive(Default)]
@@ -180,11 +194,39 @@ impl Index {
         Ok(decoded)
     }
 
+    /// Before so many blobs are added: moves what is in memory to a file of this operation's own, should it
+    /// become too much. The numbers of packs change. Where no file can be written it stays in memory.
+    pub(super) fn make_room(&mut self, repository: &Repository, blobs: usize) {
+        if self.added.len() + blobs <= IN_MEMORY || self.added.len() == 0 {
+            return;
+        }
+        if let Ok(base) = Base::scratch(repository, self.base.as_ref(), &self.added) {
+            *self = Self::new(Some(base));
+        }
+    }
+
     /// Adds one pack; a pack that is known already is left as it is.
     pub fn add_pack(&mut self, pack: &PackInfo) -> Result<(), RepoError> {
         if !self.contains_pack(&pack.id)? {
             self.added.add(pack);
         }
+        Ok(())
+    }
+
+    /// Adds one pack for those of its blobs that no other pack has: places of the last resort.
+    pub fn add_last(&mut self, pack: &PackInfo) -> Result<(), RepoError> {
+        if self.contains_pack(&pack.id)? {
+            return Ok(());
+        }
+        let mut known = IdSet::default();
+        if let Some(base) = &self.base {
+            for blob in pack.frames.iter().flat_map(|frame| &frame.blobs) {
+                if base.blob(&blob.id())?.is_some() {
+                    known.insert(blob.id());
+                }
+            }
+        }
+        self.added.add_where(pack, |id| !known.contains(id));
         Ok(())
     }
 

@@ -45,7 +45,8 @@ pub(super) fn write_index(
         blobs += more;
         group.push(pack.clone());
     }
-    if !group.is_empty() {
+    // Also where nothing is left to be listed: what is replaced must be.
+    if !group.is_empty() || !replaces.is_empty() {
         flush(&mut group, true)?;
     }
     Ok(written)
@@ -84,7 +85,7 @@ impl Repository {
     }
 
     /// Without permission to delete it stays, and does no harm.
-    fn forget_index_object(&self, object: &ObjectInfo) {
+    pub(super) fn forget_index_object(&self, object: &ObjectInfo) {
         if self.remote().delete(&object.name).is_ok() {
             self.cache().forget_copy(&object.name);
         }

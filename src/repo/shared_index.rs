@@ -8,7 +8,7 @@ use super::index::IdSet;
 use super::layout::{Folder, ObjectInfo, pack_name};
 use super::{Index, RepoError, Repository};
 use crate::format::index_v1::PackInfo;
-use crate::model::ObjectId;
+use crate::model::{Classify, ErrorClass, ObjectId};
 
 /// Other clients may replace index objects by merged ones while we read them.
 const LISTINGS: usize = 3;
@@ -32,14 +32,23 @@ pub struct SharedIndex {
     repository: Repository,
     condemned: BTreeSet<ObjectId>,
     remembered: Option<Vec<ObjectInfo>>,
+    /// For who only reads, a pack that is condemned is better than none.
+    reads: bool,
     loaded: Mutex<Option<Arc<LoadedIndex>>>,
 }
 
 impl SharedIndex {
-    /// The whole index.
+    /// The whole index, for who only reads. Of several places of a blob, one in a pack that is not
+    /// condemned counts: those may be damaged, or be deleted any time.
     #[must_use]
     pub fn new(repository: &Repository) -> Arc<Self> {
-        Self::without(repository, BTreeSet::new(), None)
+        Arc::new(Self {
+            repository: repository.clone(),
+            condemned: BTreeSet::new(),
+            remembered: None,
+            reads: true,
+            loaded: Mutex::default(),
+        })
     }
 
     /// An index that does not count on the packs in `condemned`: of the index objects in `remembered`,
@@ -50,7 +59,13 @@ impl SharedIndex {
         condemned: BTreeSet<ObjectId>,
         remembered: Option<Vec<ObjectInfo>>,
     ) -> Arc<Self> {
-        Arc::new(Self { repository: repository.clone(), condemned, remembered, loaded: Mutex::default() })
+        Arc::new(Self {
+            repository: repository.clone(),
+            condemned,
+            remembered,
+            reads: false,
+            loaded: Mutex::default(),
+        })
     }
 
     /// The packs not counted on.
@@ -93,30 +108,57 @@ impl SharedIndex {
         }
     }
 
+    /// What to count on only where there is nothing else. This is a preference: that it cannot be learnt
+    /// keeps nobody from reading.
+    fn last_resort(&self) -> BTreeSet<ObjectId> {
+        let condemned = || self.repository.condemned(&self.repository.gc_records()?);
+        condemned().unwrap_or_default()
+    }
+
     fn read(&self, objects: &[ObjectInfo], remembered: bool) -> Result<LoadedIndex, RepoError> {
-        let base = Base::find(&self.repository, objects, &self.condemned)?;
+        let condemned = if self.reads { &self.last_resort() } else { &self.condemned };
+        let base = Base::find(&self.repository, objects, condemned)?;
         let based: BTreeSet<_> = base.iter().flat_map(Base::sources).map(|source| source.id).collect();
         let mut replaced: BTreeSet<_> =
             base.iter().flat_map(Base::sources).flat_map(|source| source.replaces.clone()).collect();
         let mut index = Index::new(base);
-        let mut doubtful = IdSet::default();
+        let (mut last, mut unreadable) = (Vec::new(), Vec::new());
         for object in objects.iter().filter(|object| !based.contains(&object.id)) {
-            let decoded = index.add_object(&self.repository, object, &self.condemned)?;
-            replaced.extend(decoded.replaces);
-            let condemned = decoded.packs.iter().filter(|pack| self.condemned.contains(&pack.id));
-            let blobs = condemned.flat_map(|pack| &pack.frames).flat_map(|frame| &frame.blobs);
-            doubtful.extend(blobs.map(|blob| blob.id()));
+            match index.add_object(&self.repository, object, condemned) {
+                Ok(decoded) => {
+                    replaced.extend(decoded.replaces);
+                    last.extend(decoded.packs.into_iter().filter(|pack| condemned.contains(&pack.id)));
+                }
+                Err(error) if is_damaged(&error) => unreadable.push((object.id, error)),
+                Err(error) => return Err(error),
+            }
         }
-        let adopted = adopt(&self.repository, &mut index, &self.condemned)?;
+        // One that another object replaces is no loss.
+        if let Some((_, error)) = unreadable.into_iter().find(|(id, _)| !replaced.contains(id)) {
+            return Err(error);
+        }
+        let adopted = adopt(&self.repository, &mut index, condemned)?;
         let mut avoid = IdSet::default();
-        for id in doubtful {
-            if !index.contains(&id)? {
-                avoid.insert(id);
+        for pack in last {
+            if self.reads {
+                index.add_last(&pack)?;
+                continue;
+            }
+            for blob in pack.frames.iter().flat_map(|frame| &frame.blobs) {
+                if !index.contains(&blob.id())? {
+                    avoid.insert(blob.id());
+                }
             }
         }
         let objects = objects.iter().filter(|object| !replaced.contains(&object.id)).cloned().collect();
         Ok(LoadedIndex { index, adopted, avoid, objects, remembered })
     }
+}
+
+/// True when an index object is there and is not what it should be.
+pub(super) fn is_damaged(error: &RepoError) -> bool {
+    let gone = matches!(error, RepoError::Remote(e) if e.is_not_found());
+    error.class() == ErrorClass::Damaged && !gone
 }
 
 /// Finds packs that an interrupted run stored whole but did not publish, and adds them to the index.

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod database;
+mod heal;
 mod job;
 mod listings;
 mod pages;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::attempt::{Attempt, Done, Source};
+use self::heal::Heal;
 use self::listings::Listings;
 pub use self::selection::{ProfileChoice, Selection};
 pub use self::sequence::Observer;
@@ -154,11 +156,16 @@ pub fn run(
     repository.require(Operation::Write)?;
     let started = (clock.now(), clock.monotonic());
     let source = Source::prepare(repository, request)?;
-    let mut listings = Listings::remembered(repository, catalog);
+    let heal = Heal::new(repository, monitor.as_ref(), clock, request.dry_run);
+    let mut listings = Listings::remembered(repository, catalog).filter(|known| heal.is_settled(known));
     for _ in 0..ATTEMPTS {
         let known = match listings.take() {
             Some(known) => known,
-            None => Listings::fresh(repository)?,
+            None => {
+                let mut known = Listings::fresh(repository)?;
+                heal.condemn(&mut known)?;
+                known
+            }
         };
         let attempt = Attempt { repository, request, monitor, clock, source: &source, catalog, started };
         match attempt.run(known, None)? {
