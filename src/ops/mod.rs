@@ -16,6 +16,7 @@ pub mod restore;
 pub mod retention;
 pub mod rollback;
 pub mod select;
+mod tree;
 
 #[cfg(test)]
 mod random_trees;

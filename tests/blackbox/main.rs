@@ -16,6 +16,7 @@ mod fidelity;
 mod forget;
 mod incremental;
 mod remote_config;
+mod repair;
 mod retention;
 mod rollback;
 mod shrink;

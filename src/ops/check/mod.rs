@@ -1,0 +1,365 @@
+//! `check`: whether a repository is what it should be.
+
+mod choose;
+pub(super) mod data;
+mod objects;
+mod walk;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+pub(in crate::ops) use self::choose::choose;
+use self::walk::{LostBlobs, Walks};
+use crate::clock::Clock;
+use crate::crypto;
+use crate::format::marker_v1::Operation;
+use crate::model::{Classify, ErrorClass, ObjectId, Timestamp};
+use crate::repo::{
+    BlobReader, Catalog, Damage, Folder, ObjectInfo, RepoError, Repository, Standing, Survey, pack_name,
+};
+use crate::report::{Monitor, Phase};
+
+/// How much data to read.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub enum ReadData {
+    /// Structure only.
+    #[default]
+    No,
+    /// Every byte of every pack.
+    All,
+    /// One of so many parts, by the packs' ids: the same ones each time.
+    Part {
+        /// Which part, from 1.
+        number: u32,
+        /// Of how many.
+        of: u32,
+    },
+    /// About this percentage of the bytes, those first that were not read for the longest time.
+    Percent(f64),
+    /// About so many bytes, likewise.
+    Bytes(u64),
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The object.
+    pub object: String,
+    /// What is wrong.
+    pub message: String,
+    /// Paths that it hurts, as `<snapshot>:<path>`; at most 100.
+    pub paths: Vec<String>,
+    /// How many paths it hurts in all.
+    pub path_count: u64,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// Damage.
+    pub problems: Vec<Problem>,
+    /// Things that are odd but harmless, such as packs that no index lists.
+    pub notes: Vec<String>,
+    /// Snapshots checked, safety snapshots included.
+    pub snapshots: u64,
+    /// Packs known.
+    pub packs: u64,
+    /// Packs whose every byte was read.
+    pub packs_read: u64,
+    /// Blobs known.
+    pub blobs: u64,
+    /// Bytes of packs read.
+    pub bytes_read: u64,
+    /// Packs that this machine has never read to their end.
+    pub packs_unread: u64,
+    /// Since when all of the others were read; `None` when none was.
+    pub read_since: Option<Timestamp>,
+    /// Wall time in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The user asked to stop: what was not looked at may be damaged.
+    #[error("interrupted before everything was checked; no damage was found up to there")]
+    Interrupted,
+    /// The repository failed.
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+}
+
+impl Classify for Error {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::Interrupted => ErrorClass::Interrupted,
+            Self::Repo(e) => e.class(),
+        }
+    }
+}
+
+/// Most paths named for one problem.
+const MAX_PATHS: usize = 100;
+/// Most notes of one kind that name an object each.
+const MAX_NOTES: usize = 20;
+/// Other clients may replace index objects and delete packs while we look.
+const LISTINGS: usize = 3;
+
+/// Checks a repository.
+pub fn run(
+    repository: &Repository,
+    read_data: ReadData,
+    threads: usize,
+    monitor: &Arc<dyn Monitor>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Outcome, Error> {
+    repository.require(Operation::Check)?;
+    let started = clock.monotonic();
+    monitor.phase(Phase::Check, None);
+    // What the remote has is in question, not what was copied from it.
+    let repository = &repository.without_copies();
+    let mut check = Check {
+        repository,
+        monitor: monitor.as_ref(),
+        clock: clock.as_ref(),
+        threads,
+        outcome: Outcome::default(),
+        bad: BTreeMap::new(),
+        lost: LostBlobs::new(),
+    };
+    check.marker()?;
+    // Snapshots before the index, and the index before the packs: the reverse of the order in which a
+    // backup publishes them. One that is published meanwhile is not taken for damage.
+    let mut catalogs = Vec::new();
+    for folder in [Folder::Snapshots, Folder::Safety] {
+        catalogs.push(Catalog::of(repository, check.list(folder)?));
+    }
+    let condemned = check.gc_records()?;
+    let mut state = check.state(&condemned)?;
+    check.keys()?;
+    check.acceptances()?;
+    if check.read(&state, read_data)? {
+        // Of what is damaged, some may be elsewhere.
+        let State { objects, packs, .. } = state;
+        let survey = check.survey(&objects, &packs, &condemned)?;
+        state = State { survey, objects, packs };
+    }
+    check.index(&state)?;
+    check.snapshots(&state, &condemned, &catalogs)?;
+    check.outcome.notes.sort();
+    if monitor.cancelled() && check.outcome.problems.is_empty() {
+        return Err(Error::Interrupted);
+    }
+    let taken = clock.monotonic().saturating_sub(started);
+    check.outcome.duration_ms = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
+    Ok(check.outcome)
+}
+
+/// What there is: the index, its objects, and the packs by their names with their sizes.
+struct State {
+    survey: Survey,
+    objects: Vec<ObjectInfo>,
+    packs: HashMap<ObjectId, u64>,
+}
+
+/// What snapshots need.
+#[derive(Default)]
+struct Reach {
+    /// By number of the pack: some blob that a snapshot needs has its best place there.
+    relied: Vec<bool>,
+    /// Packs in which something is lost, and what that hurts.
+    hurt: BTreeMap<ObjectId, Problem>,
+    /// What else is wrong.
+    problems: Vec<Problem>,
+}
+
+struct Check<'a> {
+    repository: &'a Repository,
+    monitor: &'a dyn Monitor,
+    clock: &'a dyn Clock,
+    threads: usize,
+    outcome: Outcome,
+    /// Packs that are not what they should be, and why.
+    bad: BTreeMap<ObjectId, String>,
+    /// Of those that could be read, what is lost.
+    lost: LostBlobs,
+}
+
+fn problem(object: &str, message: impl std::fmt::Display) -> Problem {
+    Problem { object: object.into(), message: message.to_string(), paths: Vec::new(), path_count: 0 }
+}
+
+/// An error says something of the object only if the service that holds it answered.
+pub(super) fn verdict(error: RepoError) -> Result<String, RepoError> {
+    let local = matches!(error, RepoError::Cache { .. } | RepoError::Worker);
+    if error.is_service_failure() || local { Err(error) } else { Ok(error.to_string()) }
+}
+
+impl Check<'_> {
+    /// Lists the index and then the packs, and reads the index.
+    fn state(&mut self, condemned: &BTreeSet<ObjectId>) -> Result<State, RepoError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let objects = self.repository.list(Folder::Index)?;
+            let (packs, strangers) = self.repository.list_all(Folder::Packs)?;
+            let packs: HashMap<ObjectId, u64> = packs.into_iter().map(|o| (o.id, o.size)).collect();
+            let survey = match self.survey(&objects, &packs, condemned) {
+                Err(RepoError::Remote(e)) if e.is_not_found() && tries < LISTINGS => continue,
+                other => other?,
+            };
+            // Packs are deleted when no index object lists them any more.
+            if !self.bad.is_empty() && tries < LISTINGS && self.repository.list(Folder::Index)? != objects {
+                self.bad.clear();
+                continue;
+            }
+            self.strangers(strangers);
+            self.strangers(self.repository.list_all(Folder::Index)?.1);
+            return Ok(State { survey, objects, packs });
+        }
+    }
+
+    fn survey(
+        &mut self,
+        objects: &[ObjectInfo],
+        packs: &HashMap<ObjectId, u64>,
+        condemned: &BTreeSet<ObjectId>,
+    ) -> Result<Survey, RepoError> {
+        let bad = std::cell::RefCell::new(&mut self.bad);
+        let survey = Survey::load(self.repository, objects, |pack| {
+            let message = match packs.get(&pack.id) {
+                Some(&size) if size == pack.size => None,
+                Some(size) => Some(format!("has {size} bytes where the index says {}", pack.size)),
+                None => Some("is missing".to_string()),
+            };
+            let mut bad = bad.borrow_mut();
+            if let Some(message) = message {
+                bad.entry(pack.id).or_insert(message);
+            }
+            match (bad.contains_key(&pack.id), condemned.contains(&pack.id)) {
+                (true, _) => Standing::Bad,
+                (false, true) => Standing::Condemned,
+                (false, false) => Standing::Good,
+            }
+        })?;
+        Ok(survey)
+    }
+
+    /// Reads packs to their end: those that were chosen, and those that were found damaged before. Tells
+    /// whether any is damaged.
+    fn read(&mut self, state: &State, read_data: ReadData) -> Result<bool, RepoError> {
+        let cache = self.repository.cache();
+        let noted = cache.damage();
+        let listed = state.survey.index().packs()?;
+        let there: Vec<(ObjectId, u64)> =
+            listed.iter().map(|p| (p.id, p.size)).filter(|(id, _)| !self.bad.contains_key(id)).collect();
+        let mut reads = cache.reads();
+        let draw = crypto::random().map_err(|e| RepoError::Key(e.to_string()))?;
+        let mut chosen: BTreeSet<ObjectId> = choose(&there, read_data, &reads, &draw).into_iter().collect();
+        chosen.extend(noted.keys());
+        let chosen: Vec<_> = there.iter().filter(|(id, _)| chosen.contains(id)).copied().collect();
+        let bytes = chosen.iter().map(|(_, size)| size).sum();
+        if !chosen.is_empty() {
+            self.monitor.phase(Phase::ReadData, Some(bytes));
+        }
+        let (survey, objects) = (&state.survey, &state.objects);
+        let results = data::read(self.repository, survey, objects, &chosen, self.threads, self.monitor)?;
+        let (now, mut found) = (self.clock.now(), false);
+        for (id, size) in chosen {
+            let Some(result) = results.get(&id) else { continue };
+            self.outcome.packs_read += 1;
+            self.outcome.bytes_read += size;
+            match result {
+                None => drop(reads.insert(id, now.secs)),
+                Some(fault) => {
+                    found = true;
+                    reads.remove(&id);
+                    self.bad.insert(id, fault.message.clone());
+                    self.lost.insert(id, fault.lost.clone());
+                }
+            }
+        }
+        let known: BTreeSet<ObjectId> = listed.iter().map(|pack| pack.id).collect();
+        reads.retain(|id, _| known.contains(id));
+        let of_known = |pack: &&ObjectId| !reads.contains_key(*pack);
+        self.outcome.packs_unread = known.iter().filter(of_known).count() as u64;
+        self.outcome.read_since = reads.values().min().map(|secs| Timestamp::from_secs(*secs));
+        let remembered = cache.note_reads(&reads).and_then(|()| {
+            cache.change_damage(|packs| {
+                packs.retain(|id, _| !matches!(results.get(id), Some(None)));
+                for id in self.bad.keys() {
+                    let there = state.packs.contains_key(id);
+                    packs.insert(*id, if there { Damage::Damaged } else { Damage::Missing });
+                }
+                packs.retain(|id, damage| match damage {
+                    Damage::Missing => self.bad.contains_key(id),
+                    Damage::Damaged | Damage::Suspected => state.packs.contains_key(id),
+                });
+            })
+        });
+        if let Err(error) = remembered {
+            self.monitor.warning(None, &format!("what was read cannot be remembered: {error}"));
+        }
+        Ok(found)
+    }
+
+    /// Walks every snapshot, and tells of damaged packs what they hurt.
+    fn snapshots(
+        &mut self,
+        state: &State,
+        condemned: &BTreeSet<ObjectId>,
+        catalogs: &[Catalog],
+    ) -> Result<(), RepoError> {
+        let survey = &state.survey;
+        let blobs = BlobReader::new(self.repository, survey.index());
+        let packs: Vec<ObjectId> = survey.index().packs()?.iter().map(|pack| pack.id).collect();
+        let mut walks = Walks::new(&blobs, survey, &packs, &self.lost, self.monitor);
+        let mut unreadable = Vec::new();
+        for entry in catalogs.iter().flat_map(Catalog::entries) {
+            if self.monitor.cancelled() {
+                break;
+            }
+            self.outcome.snapshots += 1;
+            match self.repository.snapshot(entry) {
+                Ok(snapshot) => walks.snapshot(&entry.id.short(), &entry.name, &snapshot)?,
+                Err(e) => unreadable.push(problem(&entry.name, verdict(e)?)),
+            }
+        }
+        let Reach { relied, mut hurt, problems } = walks.reach;
+        self.outcome.problems.extend(unreadable);
+        self.outcome.problems.extend(problems);
+        let relied: BTreeSet<ObjectId> =
+            packs.iter().zip(&relied).filter(|(_, relied)| **relied).map(|(id, _)| *id).collect();
+        let mut spared = Vec::new();
+        for (id, message) in std::mem::take(&mut self.bad) {
+            match hurt.remove(&id) {
+                Some(found) => self.outcome.problems.push(Problem { message, ..found }),
+                None if relied.contains(&id) || self.monitor.cancelled() => {
+                    self.outcome.problems.push(problem(&pack_name(&id), message));
+                }
+                // What it held is elsewhere, or belongs to no snapshot.
+                None => spared.push(format!("{} {message}, and no snapshot needs it", pack_name(&id))),
+            }
+        }
+        self.outcome.problems.extend(hurt.into_values());
+        self.notes(spared);
+        let pardoned = relied.intersection(condemned).count();
+        if pardoned > 0 {
+            self.outcome.notes.push(format!(
+                "condemned packs that snapshots need: {pardoned}; a prune keeps what is needed of them"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Adds notes of one kind; many of them say no more than some.
+    fn notes(&mut self, mut notes: Vec<String>) {
+        notes.sort();
+        let more = notes.len().saturating_sub(MAX_NOTES);
+        notes.truncate(MAX_NOTES);
+        if let (Some(last), 1..) = (notes.last(), more) {
+            notes.push(format!("{last} (and {more} more like this)"));
+        }
+        self.outcome.notes.extend(notes);
+    }
+}
