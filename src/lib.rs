@@ -26,3 +26,6 @@ pub mod rclone;
 pub mod remote;
 pub mod repo;
 pub mod report;
+
+#[cfg(test)]
+mod simulation;

@@ -36,6 +36,13 @@ const LAYERS: &[Row] = &[
               reached for itself, the other front doors would lack",
     },
     Row {
+        module: "simulation",
+        layer: FRONT,
+        below: &["ops", "repo", "format", "remote", "fs", "crypto", "report", "clock", "model"],
+        beside: &[],
+        why: "tests only: it drives operations as app does, over a provider and clocks of its own",
+    },
+    Row {
         module: "app",
         layer: USE_CASES,
         below: &[

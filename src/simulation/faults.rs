@@ -1,0 +1,147 @@
+//! Every fault at every call of an operation.
+
+use super::Numbers;
+use super::client::Fault;
+use super::judge;
+use super::world::{DAY, Op, World};
+use crate::crypto::seeded;
+use crate::remote::Verb;
+
+/// A state of the world, and what is done next.
+pub(super) struct Scenario {
+    pub(super) name: String,
+    pub(super) world: World,
+    pub(super) machine: usize,
+    pub(super) op: Op,
+}
+
+/// Fails the test, saying where.
+struct Point<'a> {
+    scenario: &'a str,
+    op: Op,
+    call: usize,
+    verb: Verb,
+    object: &'a str,
+    fault: Fault,
+}
+
+impl Point<'_> {
+    #[track_caller]
+    fn wants<T>(&self, what: &str, result: Result<T, String>) -> T {
+        let Self { scenario, op, call, verb, object, fault } = self;
+        result.unwrap_or_else(|e| {
+            panic!("{scenario}: {op:?}, {fault:?} at call {call} ({verb} {object}): {what}: {e}")
+        })
+    }
+}
+
+/// A torn object of these folders is in everybody's way until it is repaired.
+fn blocks(object: &str) -> bool {
+    ["index/", "accepted/", "gc/", "exuvia.json"].iter().any(|folder| object.starts_with(folder))
+}
+
+impl Scenario {
+    /// Tries all faults at all calls; returns how many that were.
+    pub(super) fn sweep(mut self) -> usize {
+        let saved = self.world.save();
+        let calls = self.world.attempt(self.machine, self.op, None);
+        calls.result.unwrap_or_else(|e| panic!("{}: {:?} fails by itself: {e}", self.name, self.op));
+        let mut points = 0;
+        for (number, call) in calls.calls.iter().enumerate() {
+            for (n, fault) in Fault::of(call.verb).iter().enumerate() {
+                self.world.load(&saved);
+                seeded::begin((number * 100 + n) as u64);
+                self.point(number, *fault, call.verb);
+                points += 1;
+            }
+        }
+        seeded::end();
+        points
+    }
+
+    fn point(&mut self, number: usize, fault: Fault, verb: Verb) {
+        let Self { name, world, machine, op } = self;
+        let attempt = world.attempt(*machine, *op, Some((number, fault)));
+        let object = attempt.calls[number].name.clone();
+        let point = Point { scenario: name, op: *op, call: number, verb, object: &object, fault };
+        if !matches!(fault, Fault::Orphan | Fault::OrphanCrash) {
+            world.provider.settle();
+        }
+        let no_repository = !world.provider.all().iter().any(|name| name == "exuvia.json");
+        if *op == Op::Init && (no_repository || fault.tears() && object == "exuvia.json") {
+            // There is no repository: nothing was lost, and `init` says what is in its way.
+            return;
+        }
+        let torn = (fault.tears() && verb == Verb::Put).then_some(object.as_str());
+        if let Some(torn) = torn {
+            point.wants("check", judge::check(world, Some(torn)));
+            if blocks(torn) {
+                world.provider.remove(torn);
+            }
+        }
+        let torn = torn.filter(|torn| !blocks(torn));
+        point.wants("afterwards", judge::nothing_is_lost(world, *machine, torn));
+        point.wants("afterwards, check", judge::check(world, torn));
+
+        world.pass(60);
+        let again = world.attempt(*machine, *op, None);
+        if !matches!(again.result, Err(ref e) if is_done_already(*op, e)) {
+            point.wants("again", again.result);
+        }
+        if matches!(op, Op::ChangeKey | Op::RemoveKey) {
+            world.passphrase = "second";
+        }
+        world.provider.settle();
+        point.wants("after it ran again", judge::nothing_is_lost(world, *machine, torn));
+        point.wants("after it ran again, goal", reached(world, *op));
+
+        world.lose_cache(*machine);
+        world.pass(DAY);
+        point.wants("a backup without a cache", world.attempt(*machine, Op::Backup, None).result);
+        point.wants("at the end", judge::nothing_is_lost(world, *machine, torn));
+        point.wants("at the end, check", judge::check(world, torn));
+    }
+}
+
+/// Some operations say so when there is nothing left to do.
+fn is_done_already(op: Op, error: &str) -> bool {
+    match op {
+        Op::Init => error.contains("there is a repository"),
+        Op::Forget => error.contains("no snapshot"),
+        Op::ChangeKey => error.contains("wrong passphrase"),
+        _ => false,
+    }
+}
+
+/// What an operation is for has come about.
+fn reached(world: &World, op: Op) -> Result<(), String> {
+    let opens = |text| judge::newcomer(world, text).is_ok();
+    let there = |ok: bool, what: &str| if ok { Ok(()) } else { Err(what.to_string()) };
+    match op {
+        Op::AddKey => there(opens("first") && opens("second"), "both passphrases open"),
+        Op::ChangeKey | Op::RemoveKey => there(!opens("first") && opens("second"), "only the new one opens"),
+        Op::Forget => {
+            let target = world.target.unwrap().to_string();
+            there(!world.provider.names("safety").iter().any(|name| name.ends_with(&target)), "it is gone")
+        }
+        Op::Init | Op::Backup | Op::Safety | Op::Accept => Ok(()),
+    }
+}
+
+/// A world with a past.
+pub(super) fn world(seed: u64, steps: usize) -> World {
+    seeded::begin(seed);
+    let mut numbers = Numbers::new(seed);
+    let mut world = World::new(2);
+    world.run(0, Op::Init);
+    for _ in 0..steps {
+        let machine = numbers.below(2);
+        world.change(machine, &mut numbers);
+        world.pass(3_600);
+        if numbers.chance(20) {
+            world.lose_cache(machine);
+        }
+        world.run(machine, if numbers.chance(15) { Op::Safety } else { Op::Backup });
+    }
+    world
+}

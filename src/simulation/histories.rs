@@ -1,0 +1,236 @@
+//! Several machines at once, call by call in an order that the seed chooses, with faults, crashes, lost caches
+//! and clocks that are set.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+
+use super::Numbers;
+use super::client::{Client, Deathbed, Trace};
+use super::judge;
+use super::turns::Turns;
+use super::world::{DAY, Op, World, copy_dir};
+use crate::crypto::seeded;
+use crate::model::ObjectId;
+use crate::remote::Remote;
+
+/// Operations of one history.
+const OPERATIONS: usize = 9;
+/// An operation takes at most so long: a good part of the time that a prune waits.
+const LONGEST: i64 = 30 * 3_600;
+
+type Outcome = Result<Option<ObjectId>, String>;
+
+/// An operation under way.
+struct Running {
+    op: Op,
+    client: Arc<Client>,
+    thread: JoinHandle<()>,
+    outcome: Receiver<Outcome>,
+    /// Seconds that passed since it began.
+    lasted: i64,
+}
+
+/// A history in the making.
+pub(super) struct History {
+    seed: u64,
+    numbers: Numbers,
+    pub(super) world: World,
+    turns: Arc<Turns>,
+    trace: Arc<Trace>,
+    running: Vec<Option<Running>>,
+    begun: usize,
+    faults: bool,
+    /// What was done, for a shorter look than the trace of calls.
+    pub(super) completed: usize,
+}
+
+impl History {
+    /// `machines` of them; each operation may meet a fault if `faults`.
+    pub(super) fn new(seed: u64, machines: usize, faults: bool) -> Self {
+        seeded::begin(seed);
+        let mut world = World::new(machines);
+        world.run(0, Op::Init);
+        Self {
+            seed,
+            numbers: Numbers::new(seed),
+            world,
+            turns: Arc::new(Turns::new(machines)),
+            trace: Arc::default(),
+            running: (0..machines).map(|_| None).collect(),
+            begun: 0,
+            faults,
+            completed: 0,
+        }
+    }
+
+    /// Lives it to its end. Panics, with seed and trace, when anything is lost.
+    pub(super) fn run(mut self) -> Arc<Trace> {
+        loop {
+            let idle: Vec<_> = (0..self.running.len()).filter(|n| self.running[*n].is_none()).collect();
+            let busy: Vec<_> = (0..self.running.len()).filter(|n| self.running[*n].is_some()).collect();
+            let more = self.begun < OPERATIONS;
+            if more && !idle.is_empty() && (busy.is_empty() || self.numbers.chance(12)) {
+                let machine = *self.numbers.pick(&idle);
+                self.start(machine);
+            } else if let Some(machine) = (!busy.is_empty()).then(|| *self.numbers.pick(&busy)) {
+                self.turns.step(machine);
+                self.end_if_done(machine);
+            } else {
+                break;
+            }
+            if self.numbers.chance(4) {
+                self.time_passes();
+            }
+        }
+        self.finish();
+        self.trace
+    }
+
+    fn time_passes(&mut self) {
+        let longest = self.running.iter().flatten().map(|running| running.lasted).max();
+        let most = longest.map_or(5 * DAY, |lasted| (LONGEST - lasted).max(1));
+        let secs = 1 + i64::try_from(self.numbers.below(usize::try_from(most).unwrap())).unwrap();
+        self.world.pass(secs);
+        self.running.iter_mut().flatten().for_each(|running| running.lasted += secs);
+        self.trace.note(format_args!("# {secs} s pass"));
+        if self.numbers.chance(30) {
+            // Somebody corrects a clock, by up to an hour either way.
+            let machine = self.numbers.below(self.world.machines.len());
+            let by = i64::try_from(self.numbers.below(7_200)).unwrap() - 3_600;
+            self.world.machines[machine].clock.jump(by);
+            self.trace.note(format_args!("# the clock of {machine} is set by {by} s"));
+        }
+    }
+
+    fn choose(&mut self) -> Op {
+        match self.numbers.below(20) {
+            0 | 1 => Op::Safety,
+            2..=5 if self.choose_target() => Op::Forget,
+            _ => Op::Backup,
+        }
+    }
+
+    /// A snapshot that nobody is about to forget already.
+    fn choose_target(&mut self) -> bool {
+        let forgetting = self.running.iter().flatten().any(|running| running.op == Op::Forget);
+        if forgetting || self.world.promised.len() < 2 {
+            return false;
+        }
+        self.world.target = Some(*self.numbers.pick(&self.world.promised));
+        true
+    }
+
+    fn start(&mut self, machine: usize) {
+        let op = self.choose();
+        if matches!(op, Op::Backup | Op::Safety) && self.numbers.chance(80) {
+            let mut numbers = Numbers::new(self.numbers.next());
+            self.world.change(machine, &mut numbers);
+        }
+        if self.numbers.chance(5) {
+            self.world.lose_cache(machine);
+            self.trace.note(format_args!("# machine {machine} loses its cache"));
+        }
+        self.begun += 1;
+        self.world.begin(machine);
+        let mut client = Client::new(&self.world.provider);
+        client.turns = Some((Arc::clone(&self.turns), machine));
+        client.trace = Some((Arc::clone(&self.trace), format!("{machine} {op:?}")));
+        if self.faults && self.numbers.chance(35) {
+            let number = self.numbers.below(14);
+            let choice = self.numbers.next();
+            client.any = Some((number, choice));
+        }
+        let kept = self.world.path(&format!("deathbed{machine}"));
+        client.deathbed = Some(Deathbed { cache: self.world.machines[machine].cache.clone(), kept });
+        let client = Arc::new(client);
+        let job = self.world.job(machine, op);
+        let (sender, outcome) = channel();
+        let (turns, remote) = (Arc::clone(&self.turns), Arc::clone(&client) as Arc<dyn Remote>);
+        let seed = self.numbers.next();
+        self.turns.set_busy(machine, true);
+        self.trace.note(format_args!("# {machine} begins {op:?}"));
+        let thread = std::thread::spawn(move || {
+            /// However it ends, who gives the turns must not wait for it.
+            struct End(Arc<Turns>, usize);
+            impl Drop for End {
+                fn drop(&mut self) {
+                    self.0.set_busy(self.1, false);
+                }
+            }
+            let _end = End(turns, machine);
+            seeded::begin(seed);
+            let result = job.run(&remote).map_err(|e| e.to_string());
+            drop(sender.send(result));
+        });
+        self.running[machine] = Some(Running { op, client, thread, outcome, lasted: 0 });
+        self.turns.rest(machine);
+        self.end_if_done(machine);
+    }
+
+    fn end_if_done(&mut self, machine: usize) {
+        if self.turns.is_busy(machine) {
+            return;
+        }
+        let Some(running) = self.running[machine].take() else { return };
+        if running.thread.join().is_err() {
+            self.fail("an operation panicked");
+        }
+        let result = running.outcome.recv().unwrap_or_else(|_| Err("no outcome".into()));
+        let fault = running.client.met();
+        self.trace.note(format_args!("# {machine} ends {:?}: {result:?}, fault {fault:?}", running.op));
+        self.completed += 1;
+        match fault {
+            Some(fault) if fault.kills() => {
+                let kept = self.world.path(&format!("deathbed{machine}"));
+                copy_dir(&kept, &self.world.machines[machine].cache);
+            }
+            None => {
+                if let Err(e) = &result
+                    && !e.contains("no snapshot")
+                    && !e.contains("keeps condemning")
+                {
+                    self.fail(&format!("{:?} failed by itself: {e}", running.op));
+                }
+                self.world.promise(running.op, &result);
+            }
+            Some(_) => self.world.promise(running.op, &result),
+        }
+        if let Err(e) = judge::published(&self.world) {
+            self.fail(&e);
+        }
+    }
+
+    /// All is quiet: what was on its way arrives, every machine takes a last backup, and everything is there.
+    fn finish(&mut self) {
+        self.world.provider.settle();
+        self.world.pass(60);
+        for machine in 0..self.world.machines.len() {
+            if let Err(e) = self.world.attempt(machine, Op::Backup, None).result {
+                self.fail(&format!("the last backup of {machine}: {e}"));
+            }
+            if let Err(e) = judge::nothing_is_lost(&self.world, machine, None) {
+                self.fail(&format!("at the end: {e}"));
+            }
+        }
+        if let Err(e) = judge::check(&self.world, None) {
+            self.fail(&format!("at the end: {e}"));
+        }
+        seeded::end();
+    }
+
+    fn fail(&self, what: &str) -> ! {
+        // Threads that wait for their turn are left alone: the process ends with the test.
+        panic!("history with seed {}: {what}\n{}", self.seed, self.trace.text())
+    }
+}
+
+/// The calls of a trace without ids, which depend on inodes and names of directories.
+pub(super) fn outline(trace: &Trace) -> Vec<String> {
+    let text = trace.text();
+    let short = |line: &str| -> String {
+        let words: Vec<_> = line.split(' ').map(|word| word.split('/').next().unwrap_or(word)).collect();
+        if line.starts_with('#') { words[..4.min(words.len())].join(" ") } else { words.join(" ") }
+    };
+    text.lines().map(short).collect()
+}

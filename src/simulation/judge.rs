@@ -1,0 +1,127 @@
+//! Whether everything that was published is there, byte for byte, and nothing else is amiss.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::Arc;
+
+use super::client::Client;
+use super::world::{Tree, World, phrase, silent};
+use crate::clock::Clock;
+use crate::model::{ObjectId, SnapshotKind};
+use crate::ops::check::{self, ReadData};
+use crate::ops::content;
+use crate::remote::Remote;
+use crate::repo::{
+    BlobReader, CachePlace, Catalog, Index, ManifestReader, RepoError, Repository, SharedIndex,
+};
+
+/// The repository as a machine without any history sees it.
+pub(super) fn newcomer(world: &World, passphrase: &str) -> Result<Repository, RepoError> {
+    let dir = world.path("newcomer");
+    drop(fs::remove_dir_all(&dir));
+    let remote: Arc<dyn Remote> = Arc::new(Client::new(&world.provider));
+    Repository::open(remote, &phrase(passphrase), CachePlace { dir: &dir, keeps_key: false })
+}
+
+/// Opens with whichever passphrase opens.
+pub(super) fn open(world: &World) -> Result<Repository, RepoError> {
+    newcomer(world, "first").or_else(|_| newcomer(world, "second"))
+}
+
+/// The same with the cache of one of the machines.
+fn open_with_cache(world: &World, machine: usize) -> Result<Repository, RepoError> {
+    let remote: Arc<dyn Remote> = Arc::new(Client::new(&world.provider));
+    let caches = CachePlace { dir: &world.machines[machine].cache, keeps_key: true };
+    let open = |text| Repository::open(Arc::clone(&remote), &phrase(text), caches);
+    open("first").or_else(|_| open("second"))
+}
+
+/// Compares a snapshot with what its directory held.
+fn compare(
+    repository: &Repository,
+    index: &Index,
+    root: crate::model::ManifestRef,
+    want: &Tree,
+) -> Result<(), String> {
+    let blobs = BlobReader::new(repository, index);
+    let mut reader = ManifestReader::new(&blobs, root);
+    let mut found = BTreeMap::new();
+    while let Some(entry) = reader.next_entry().map_err(|e| e.to_string())? {
+        let Some(file) = entry.content() else { continue };
+        let mut bytes = Vec::new();
+        content::write_to(file, &blobs, &mut bytes).map_err(|e| format!("{}: {e}", entry.path))?;
+        found.insert(entry.path.to_string(), bytes);
+    }
+    let want: BTreeMap<String, Vec<u8>> =
+        want.iter().map(|(name, text)| (name.clone(), text.bytes())).collect();
+    if found == want {
+        return Ok(());
+    }
+    let differ = found.keys().chain(want.keys()).filter(|name| found.get(*name) != want.get(*name));
+    Err(format!("differs in {:?}", differ.collect::<BTreeSet<_>>()))
+}
+
+/// Reads all snapshots, and compares each with what it must hold. Returns those found. What `torn` names may be
+/// unreadable.
+fn snapshots(
+    world: &World,
+    repository: &Repository,
+    torn: Option<&str>,
+) -> Result<BTreeSet<ObjectId>, String> {
+    let mut found = BTreeSet::new();
+    let mut index = None;
+    for kind in [SnapshotKind::Regular, SnapshotKind::Safety] {
+        let catalog = Catalog::load(repository, kind).map_err(|e| e.to_string())?;
+        for entry in catalog.entries() {
+            let snapshot = match repository.snapshot(entry) {
+                Ok(snapshot) => snapshot,
+                Err(_) if torn == Some(&entry.name) => continue,
+                Err(e) => return Err(format!("{}: {e}", entry.name)),
+            };
+            let want =
+                world.trees.get(&snapshot.time.nanos).ok_or_else(|| format!("{} is nobody's", entry.name))?;
+            if index.is_none() {
+                index = Some(SharedIndex::new(repository).get().map_err(|e| format!("index: {e}"))?);
+            }
+            let Some(index) = &index else { continue };
+            compare(repository, &index.index, snapshot.manifest, want)
+                .map_err(|e| format!("{}: {e}", entry.name))?;
+            found.insert(entry.id);
+        }
+    }
+    match world.promised.iter().find(|id| !found.contains(id)) {
+        Some(lost) => Err(format!("snapshot {} was reported, and is gone", lost.short())),
+        None => Ok(found),
+    }
+}
+
+/// Every published snapshot is there as it was taken, as a machine sees it that has never been here.
+pub(super) fn published(world: &World) -> Result<(), String> {
+    let fresh = open(world).map_err(|e| format!("open: {e}"))?.without_copies();
+    snapshots(world, &fresh, None).map(drop)
+}
+
+/// The same, and as `machine` sees it with its cache.
+pub(super) fn nothing_is_lost(world: &World, machine: usize, torn: Option<&str>) -> Result<(), String> {
+    let fresh = open(world).map_err(|e| format!("open: {e}"))?.without_copies();
+    let all = snapshots(world, &fresh, torn).map_err(|e| format!("without a cache: {e}"))?;
+    let old = open_with_cache(world, machine).map_err(|e| format!("open with a cache: {e}"))?;
+    let same = snapshots(world, &old, torn).map_err(|e| format!("with a cache: {e}"))?;
+    if all == same { Ok(()) } else { Err("a cache hides snapshots".into()) }
+}
+
+/// A check finds nothing, or just the object that was torn.
+pub(super) fn check(world: &World, torn: Option<&str>) -> Result<(), String> {
+    let repository = open(world).map_err(|e| format!("open: {e}"))?;
+    let clock: Arc<dyn Clock> = Arc::clone(&world.machines[0].clock) as _;
+    let outcome = check::run(&repository, ReadData::All, 1, &silent(), &clock).map_err(|e| e.to_string())?;
+    let named: BTreeSet<_> = outcome.problems.iter().map(|problem| problem.object.as_str()).collect();
+    let notes = outcome.notes.join("\n");
+    match torn {
+        None if named.is_empty() => Ok(()),
+        // A pack that no index lists is nobody's: a note, until it is pruned.
+        Some(name) if named.is_empty() && notes.contains(name) => Ok(()),
+        Some(name) if named.contains(name) => Ok(()),
+        _ => Err(format!("check finds {:?}, where {torn:?} is damaged", outcome.problems)),
+    }
+}

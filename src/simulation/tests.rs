@@ -1,0 +1,167 @@
+//! What is simulated, and how much of it.
+
+use std::io::Write as _;
+
+use super::Numbers;
+use super::faults::{Scenario, world};
+use super::histories::{History, outline};
+use super::world::{Op, Text, World};
+
+/// How much longer than usual: `EXUVIA_SIM_FACTOR`.
+pub(super) fn factor() -> u64 {
+    std::env::var("EXUVIA_SIM_FACTOR").ok().and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
+}
+
+/// Says how much was tried, past the test harness, which shows nothing of what passes.
+pub(super) fn report(what: &str, tried: usize, least: usize) {
+    let least = least * usize::try_from(factor()).unwrap();
+    writeln!(std::io::stderr(), "simulation: {tried} {what}").unwrap();
+    assert!(tried >= least, "{tried} {what}, where there were at least {least}");
+}
+
+/// Sweeps one scenario for each seed.
+fn sweep(name: &str, seeds: u64, least: usize, make: impl Fn(u64) -> (World, usize, Op)) {
+    let mut points = 0;
+    for seed in 0..seeds * factor() {
+        let (world, machine, op) = make(seed);
+        points += Scenario { name: format!("{name}, seed {seed}"), world, machine, op }.sweep();
+    }
+    report(&format!("fault points in {name}"), points, least);
+}
+
+#[test]
+fn faults_in_an_init() {
+    sweep("an init", 3, 60, |_| (World::new(1), 0, Op::Init));
+}
+
+#[test]
+fn faults_in_a_first_backup() {
+    sweep("a first backup", 4, 200, |seed| {
+        let mut world = world(seed, 0);
+        let mut numbers = Numbers::new(seed);
+        (0..4).for_each(|_| world.change(0, &mut numbers));
+        (world, 0, Op::Backup)
+    });
+}
+
+#[test]
+fn faults_in_a_backup_of_a_change() {
+    sweep("a backup of a change", 10, 500, |seed| {
+        let mut world = world(seed, 4);
+        let machine = usize::try_from(seed % 2).unwrap();
+        world.change(machine, &mut Numbers::new(seed + 1_000));
+        (world, machine, Op::Backup)
+    });
+}
+
+#[test]
+fn faults_in_a_backup_without_a_change() {
+    sweep("a backup without a change", 3, 60, |seed| {
+        let mut world = world(seed, 3);
+        world.run(0, Op::Backup);
+        (world, 0, Op::Backup)
+    });
+}
+
+#[test]
+fn faults_in_a_rollbacks_safety_snapshot() {
+    sweep("a safety snapshot", 4, 200, |seed| {
+        let mut world = world(seed, 3);
+        world.change(0, &mut Numbers::new(seed + 1_000));
+        (world, 0, Op::Safety)
+    });
+}
+
+#[test]
+fn faults_while_index_objects_are_merged() {
+    sweep("a merge of index objects", 1, 300, |seed| {
+        let mut world = world(seed, 1);
+        while world.provider.names("index").len() < 31 {
+            let text = world.fresh(100);
+            world.write(0, "a.md", text);
+            world.pass(600);
+            world.run(0, Op::Backup);
+        }
+        let text = world.fresh(100);
+        world.write(0, "a.md", text);
+        (world, 0, Op::Backup)
+    });
+}
+
+#[test]
+fn faults_in_removing_a_safety_snapshot() {
+    sweep("a forget", 4, 60, |seed| {
+        let mut world = world(seed, 3);
+        world.change(0, &mut Numbers::new(seed + 1_000));
+        world.target = world.run(0, Op::Safety);
+        (world, 0, Op::Forget)
+    });
+}
+
+#[test]
+fn faults_in_an_acceptance() {
+    sweep("an acceptance", 3, 60, |seed| {
+        let mut world = world(seed, 2);
+        for n in 0..8 {
+            world.write(0, &format!("many/{n}"), Text::new(n, 20_000));
+        }
+        world.run(0, Op::Backup);
+        (0..8).for_each(|n| world.remove(0, &format!("many/{n}")));
+        world.pass(60);
+        world.target = world.run(0, Op::Backup);
+        (world, 0, Op::Accept)
+    });
+}
+
+#[test]
+fn faults_in_changes_of_keys() {
+    for (name, op) in
+        [("a key added", Op::AddKey), ("a key changed", Op::ChangeKey), ("a key removed", Op::RemoveKey)]
+    {
+        sweep(name, 3, 60, |seed| {
+            let mut world = world(seed, 2);
+            if op == Op::RemoveKey {
+                world.run(0, Op::AddKey);
+                world.passphrase = "second";
+            }
+            (world, 0, op)
+        });
+    }
+}
+
+/// Lives `count` histories.
+fn histories(what: &str, first: u64, count: usize, machines: usize, faults: bool) {
+    let count = count * usize::try_from(factor()).unwrap();
+    for seed in (first..).take(count) {
+        History::new(seed, machines, faults).run();
+    }
+    report(&format!("histories {what}"), count, 1);
+}
+
+#[test]
+fn histories_of_two_machines() {
+    histories("of two machines", 0, 600, 2, false);
+}
+
+#[test]
+fn histories_of_three_machines() {
+    histories("of three machines", 1_000_000, 400, 3, false);
+}
+
+#[test]
+fn histories_of_two_machines_with_faults() {
+    histories("of two machines with faults", 2_000_000, 600, 2, true);
+}
+
+#[test]
+fn histories_of_three_machines_with_faults() {
+    histories("of three machines with faults", 3_000_000, 400, 3, true);
+}
+
+#[test]
+fn a_seed_always_makes_the_same_history() {
+    for seed in 0..20 {
+        let (once, again) = (History::new(seed, 3, true).run(), History::new(seed, 3, true).run());
+        assert_eq!(outline(&once), outline(&again), "seed {seed}");
+    }
+}
