@@ -7,6 +7,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::dir::permissions;
+#[cfg(test)]
+use super::witness;
 use super::{Dir, Stat, stat_file};
 
 /// Makes temporary names of one process differ; other processes differ in their number, and what a
@@ -92,7 +94,7 @@ impl TempFile {
     fn complete(&self, mode: u32) -> io::Result<()> {
         // By handle, since the mode given at creation passes through the umask.
         rustix::fs::fchmod(&self.file, permissions(mode))?;
-        self.file.sync_all()
+        sync_file(&self.file)
     }
 }
 
@@ -120,11 +122,44 @@ pub fn write_new(dir: &Path, name: &str, bytes: &[u8], mode: u32) -> io::Result<
     temp.persist_new(name, mode)
 }
 
+fn sync_file(file: &File) -> io::Result<()> {
+    file.sync_all()?;
+    #[cfg(test)]
+    witness::saw(|| {
+        let path = witness::path_of(file)?;
+        let content = std::fs::read(&path).ok()?;
+        Some(witness::Event::Synced(path, content.into()))
+    });
+    Ok(())
+}
+
+/// Brings the names of a directory to stable storage; a symbolic link to one will do.
+pub fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()?;
+    #[cfg(test)]
+    witness::saw(|| Some(witness::Event::SyncedFolder(path.to_path_buf())));
+    Ok(())
+}
+
+/// Removes a file by its path. Whether that survives a power cut is not said.
+pub fn remove_file(path: &Path) -> io::Result<()> {
+    std::fs::remove_file(path)?;
+    #[cfg(test)]
+    witness::saw(|| Some(witness::Event::Removed(path.to_path_buf())));
+    Ok(())
+}
+
 /// Makes a directory and those above it that are missing, all open to their owner only. Existing ones
 /// keep their modes.
 pub fn create_private_dir_all(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
+    #[cfg(test)]
+    let missing: Vec<_> = path.ancestors().filter(|dir| !dir.exists()).map(Path::to_path_buf).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    #[cfg(test)]
+    missing.into_iter().rev().for_each(|dir| witness::saw(|| Some(witness::Event::Folder(dir))));
+    Ok(())
 }
+
 /// Removes a directory if there is nothing in it but directories of which the same is true.
 pub fn remove_empty_dirs(path: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(path)? {

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 
+#[cfg(test)]
+use super::witness;
 use super::{FileKind, Listing, Stat};
 use crate::model::RepoPath;
 
@@ -160,7 +162,10 @@ impl Dir {
     /// Makes a new file, open for reading and writing; fails when the name exists, as a link too.
     pub fn create_file(&self, name: &[u8], mode: u32) -> io::Result<File> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDWR | OFlags::CLOEXEC;
-        Ok(File::from(rustix::fs::openat(&self.fd, one(name)?, flags, permissions(mode))?))
+        let file = File::from(rustix::fs::openat(&self.fd, one(name)?, flags, permissions(mode))?);
+        #[cfg(test)]
+        witness::saw(|| Some(witness::Event::File(witness::path_in(&self.fd, name)?)));
+        Ok(file)
     }
 
     /// Makes a directory; fails when the name exists.
@@ -209,7 +214,18 @@ impl Dir {
 
     /// Renames `old` of this directory to `new` of `new_dir`, replacing what is there.
     pub fn rename_at(&self, old: &[u8], new_dir: &Self, new: &[u8]) -> io::Result<()> {
-        Ok(rustix::fs::renameat(&self.fd, one(old)?, &new_dir.fd, one(new)?)?)
+        rustix::fs::renameat(&self.fd, one(old)?, &new_dir.fd, one(new)?)?;
+        #[cfg(test)]
+        self.saw_rename(old, new_dir, new);
+        Ok(())
+    }
+
+    #[cfg(test)]
+    fn saw_rename(&self, old: &[u8], new_dir: &Self, new: &[u8]) {
+        witness::saw(|| {
+            let (from, to) = (witness::path_in(&self.fd, old)?, witness::path_in(&new_dir.fd, new)?);
+            Some(witness::Event::Renamed(from, to))
+        });
     }
 
     /// Renames `old` of this directory to `new` of `new_dir` unless that exists
@@ -223,7 +239,12 @@ impl Dir {
             let flags = rustix::fs::RenameFlags::NOREPLACE;
             match rustix::fs::renameat_with(&self.fd, old, &new_dir.fd, new, flags) {
                 Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
-                result => return Ok(result?),
+                result => {
+                    result?;
+                    #[cfg(test)]
+                    self.saw_rename(old, new_dir, new);
+                    return Ok(());
+                }
             }
         }
         rustix::fs::linkat(&self.fd, old, &new_dir.fd, new, AtFlags::empty())?;
@@ -235,7 +256,10 @@ impl Dir {
 
     /// Removes a name that is no directory.
     pub fn unlink(&self, name: &[u8]) -> io::Result<()> {
-        Ok(rustix::fs::unlinkat(&self.fd, one(name)?, AtFlags::empty())?)
+        rustix::fs::unlinkat(&self.fd, one(name)?, AtFlags::empty())?;
+        #[cfg(test)]
+        witness::saw(|| Some(witness::Event::Removed(witness::path_in(&self.fd, name)?)));
+        Ok(())
     }
 
     /// Removes an empty directory.
@@ -251,6 +275,8 @@ impl Dir {
 
     /// Brings the names of this directory to stable storage.
     pub fn sync(&self) -> io::Result<()> {
+        #[cfg(test)]
+        witness::saw(|| Some(witness::Event::SyncedFolder(witness::path_of(&self.fd)?)));
         match rustix::fs::fsync(&self.fd) {
             // Some network and FUSE file systems know no such thing as syncing a directory.
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOTSUP) => Ok(()),

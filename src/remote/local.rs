@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::name::is_sound;
 use super::{Listed, Remote, RemoteError, Upload, Verb};
-use crate::fs::{TempFile, create_private_dir_all, write_new};
+use crate::fs::{TempFile, create_private_dir_all, remove_file, sync_dir, write_new};
 
 /// Temporary files begin so; listings leave them out.
 const TEMPORARY: &str = TempFile::PREFIX;
@@ -156,7 +156,7 @@ impl Remote for Local {
     }
 
     fn delete(&self, name: &str) -> Result<(), RemoteError> {
-        match fs::remove_file(self.path(Verb::Delete, name)?) {
+        match remove_file(&self.path(Verb::Delete, name)?) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
             other => other.map_err(|e| failure(Verb::Delete, name, e)),
         }
@@ -184,7 +184,7 @@ fn read_exact_at(file: &File, name: &str, offset: u64, len: u64) -> Result<Vec<u
 /// Makes the names of new folders durable, from `folder` up to and including `root`'s parent.
 fn sync_up_to(folder: &Path, root: &Path) -> io::Result<()> {
     for dir in folder.ancestors().skip(1) {
-        File::open(if dir.as_os_str().is_empty() { Path::new(".") } else { dir })?.sync_all()?;
+        sync_dir(if dir.as_os_str().is_empty() { Path::new(".") } else { dir })?;
         if !dir.starts_with(root) {
             break;
         }

@@ -132,6 +132,8 @@ impl History {
             self.trace.note(format_args!("# machine {machine} loses its cache"));
         }
         self.begun += 1;
+        // Which of two snapshots of one second is read first follows from their ids, and these from inodes too.
+        self.world.pass(1);
         self.world.begin(machine);
         let mut client = Client::new(&self.world.provider);
         client.turns = Some((Arc::clone(&self.turns), machine));

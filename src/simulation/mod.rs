@@ -5,14 +5,16 @@
 //! way to see or change them that an honest but troubled service has; [`client`] is a machine's way there, with
 //! a fault planned for one of its calls; [`turns`] says whose call is next; [`world`] runs operations of
 //! [`crate::ops`] and remembers, as a naive model, what each snapshot must hold; [`judge`] compares. On top of
-//! them [`faults`] tries every fault at every call of every operation, and [`histories`] lets machines work at
-//! once, call by call, in an order that the seed chooses.
+//! them [`faults`] tries every fault at every call of every operation, [`histories`] lets machines work at once,
+//! call by call, in an order that the seed chooses, and [`power`] cuts the power of a local repository's machine.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 mod client;
 mod faults;
 mod histories;
 mod judge;
+#[cfg(target_os = "linux")]
+mod power;
 mod provider;
 mod tests;
 mod turns;

@@ -135,6 +135,11 @@ impl Provider {
         self.stored().objects.remove(name)
     }
 
+    /// Another past: these are the objects, and nothing is on its way.
+    pub(super) fn replace(&self, objects: BTreeMap<String, Arc<[u8]>>) {
+        *self.stored() = Stored { objects, ..Stored::default() };
+    }
+
     /// All names.
     pub(super) fn all(&self) -> Vec<String> {
         self.stored().objects.keys().cloned().collect()

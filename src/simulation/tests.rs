@@ -5,6 +5,8 @@ use std::io::Write as _;
 use super::Numbers;
 use super::faults::{Scenario, world};
 use super::histories::{History, outline};
+#[cfg(target_os = "linux")]
+use super::power::Watched;
 use super::world::{Op, Text, World};
 
 /// How much longer than usual: `EXUVIA_SIM_FACTOR`.
@@ -164,4 +166,41 @@ fn a_seed_always_makes_the_same_history() {
         let (once, again) = (History::new(seed, 3, true).run(), History::new(seed, 3, true).run());
         assert_eq!(outline(&once), outline(&again), "seed {seed}");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn power_cuts() {
+    let mut cuts = 0;
+    for seed in 0..2 * factor() {
+        let mut numbers = Numbers::new(seed);
+        let mut watched = Watched::new(seed);
+        watched.run(Op::Init);
+        for n in 0..4 {
+            watched.world.change(0, &mut numbers);
+            watched.world.pass(60);
+            let made = watched.run(if n == 1 { Op::Safety } else { Op::Backup });
+            if n == 1 {
+                watched.world.target = made;
+            }
+        }
+        watched.run(Op::Backup);
+        watched.run(Op::Forget);
+        cuts += watched.cut_everywhere(0);
+    }
+    report("power cuts", cuts, 500);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn power_cuts_while_index_objects_are_merged() {
+    let mut watched = Watched::new(1);
+    watched.run(Op::Init);
+    for _ in 0..32 {
+        let text = watched.world.fresh(100);
+        watched.world.write(0, "a.md", text);
+        watched.world.pass(60);
+        watched.run(Op::Backup);
+    }
+    report("power cuts in a merge", watched.cut_everywhere(32), 100);
 }

@@ -398,12 +398,12 @@ impl Job {
             Op::Forget => {
                 let repository = open()?;
                 let Some(target) = self.target else { return Ok(None) };
-                let regular = Catalog::load(&repository, SnapshotKind::Regular)?;
-                if let Some(entry) = regular.entries().iter().find(|entry| entry.id == target) {
-                    repository.remote().delete(&entry.name)?;
-                    return Ok(None);
-                }
-                let targets = forget::plan(&repository, &[target.to_string()])?;
+                let ids = [target.to_string()];
+                let safety = Catalog::load(&repository, SnapshotKind::Safety)?.contains(&target);
+                let targets = match safety {
+                    true => forget::plan_safety(&repository, &ids)?,
+                    false => forget::plan_regular(&repository, &ids, true, monitor.as_ref())?,
+                };
                 forget::run(&repository, &targets, monitor.as_ref())?;
             }
             Op::Accept => {
