@@ -14,6 +14,7 @@ mod diff;
 mod drill;
 mod fidelity;
 mod forget;
+mod golden;
 mod incremental;
 mod remote_config;
 mod repair;
