@@ -27,6 +27,7 @@ impl ObjectKeys {
         if let Some(key) = self.known(pack) {
             return Ok(key);
         }
+        repository.require_owner()?;
         let header = repository.remote().get_range(&pack_name(pack), 0, HEADER as u64)?;
         self.open(repository, pack, &header)
     }
@@ -42,7 +43,7 @@ impl ObjectKeys {
         header: &[u8],
     ) -> Result<Arc<ObjectKey>, RepoError> {
         let opened = repository.sealer().open_header(ObjectKind::Pack, header);
-        let key = Arc::new(opened.map_err(RepoError::object(&pack_name(pack)))?);
+        let key = Arc::new(opened.map_err(|e| repository.unopened(&pack_name(pack), e))?);
         self.keys.lock().unwrap_or_else(PoisonError::into_inner).insert(*pack, Arc::clone(&key));
         Ok(key)
     }
@@ -126,6 +127,7 @@ impl<'a> BlobReader<'a> {
 
     /// Reads the frames from `first` to `last` of a pack, and what lies between them, with one request.
     pub fn frames(&self, pack: u32, first: u32, last: u32) -> Result<FrameRun<'_>, RepoError> {
+        self.repository.require_owner()?;
         let (id, from) = self.frame_info(pack, first)?;
         let (_, to) = self.range(pack, last)?;
         self.fetch(pack, id, (from, to)).map_err(|e| self.suspect(&id, e))

@@ -36,6 +36,19 @@ pub enum RepoError {
         /// How many keys were tried.
         keys: usize,
     },
+    /// What only an owner key can do.
+    #[error("this is a writer key: it can add snapshots, and read none")]
+    WriterKey,
+    /// A key of an older generation than this machine has seen.
+    #[error(
+        "this passphrase opens a key of generation {found} only, and this machine has seen generation {seen}: the keys were rotated, and this one is given up"
+    )]
+    OldKey {
+        /// That of the key.
+        found: u8,
+        /// The newest that was seen.
+        seen: u8,
+    },
     /// There is a marker but no key object.
     #[error("the repository at {location} has no key objects; its data cannot be read without them")]
     NoKeys {
@@ -108,6 +121,12 @@ impl RepoError {
         matches!(self, Self::Remote(RemoteError::Service { .. }))
     }
 
+    /// True when what is there was sealed with keys that are newer than those at hand.
+    #[must_use]
+    pub fn is_rotated(&self) -> bool {
+        matches!(self, Self::Object { source: FormatError::Generation(_), .. })
+    }
+
     /// Attaches an object's name to a format error.
     pub(crate) fn object(name: &str) -> impl FnOnce(FormatError) -> Self + '_ {
         move |source| Self::Object { name: name.to_string(), source }
@@ -121,7 +140,8 @@ impl Classify for RepoError {
             Self::Exists { .. } | Self::NotEmpty { .. } | Self::Cache { .. } | Self::Worker => {
                 ErrorClass::Failed
             }
-            Self::WrongKey { .. } => ErrorClass::WrongKey,
+            Self::WrongKey { .. } | Self::OldKey { .. } => ErrorClass::WrongKey,
+            Self::WriterKey => ErrorClass::WriterKey,
             Self::Key(_) => ErrorClass::Usage,
             Self::NoKeys { .. }
             | Self::NameMismatch { .. }

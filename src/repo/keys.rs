@@ -17,7 +17,7 @@ pub struct KeyInfo {
     pub opened: Option<(i64, String)>,
 }
 
-fn store(
+pub(super) fn store(
     remote: &dyn Remote,
     repository: RepositoryId,
     passphrase: &Passphrase,
@@ -35,7 +35,7 @@ fn store(
 type KeyObjects = (Vec<(KeyId, Vec<u8>)>, Option<RepoError>);
 
 /// Names and ids of the key objects.
-fn names(remote: &dyn Remote) -> Result<Vec<(String, KeyId)>, RepoError> {
+pub(super) fn names(remote: &dyn Remote) -> Result<Vec<(String, KeyId)>, RepoError> {
     let mut names: Vec<_> = remote.list(Folder::Keys.name())?.into_iter().map(|l| l.name).collect();
     names.sort();
     let ours = names.into_iter().filter_map(|name| match layout::parse_name(&name) {
@@ -62,13 +62,17 @@ fn objects(remote: &dyn Remote, names: Vec<(String, KeyId)>) -> KeyObjects {
 }
 
 /// The key object that a passphrase opens, what is in it, and all that were found.
-struct Found {
-    key: KeyId,
-    bundle: Bundle,
-    objects: Vec<(KeyId, Vec<u8>)>,
+pub(super) struct Found {
+    pub(super) key: KeyId,
+    pub(super) bundle: Bundle,
+    pub(super) objects: Vec<(KeyId, Vec<u8>)>,
 }
 
-fn find(remote: &dyn Remote, repository: RepositoryId, passphrase: &Passphrase) -> Result<Found, RepoError> {
+pub(super) fn find(
+    remote: &dyn Remote,
+    repository: RepositoryId,
+    passphrase: &Passphrase,
+) -> Result<Found, RepoError> {
     find_among(remote, names(remote)?, repository, passphrase)
 }
 
@@ -117,7 +121,13 @@ pub(super) fn open(
 }
 
 /// Keeps a key on this machine, if that is wanted.
-fn keep(cache: &Cache, repository: RepositoryId, passphrase: &Passphrase, bundle: &Bundle, object: Vec<u8>) {
+pub(super) fn keep(
+    cache: &Cache,
+    repository: RepositoryId,
+    passphrase: &Passphrase,
+    bundle: &Bundle,
+    object: Vec<u8>,
+) {
     if !cache.keeps_key() {
         return;
     }
@@ -154,6 +164,9 @@ pub(super) fn open_cached(
 ) -> Option<(KeyId, Keyring)> {
     let (key, bytes) = cache.key()?;
     let bundle = key_v1::open(&bytes, repository, passphrase).ok()?;
+    if bundle.generation() < cache.generation() {
+        return None;
+    }
     Some((key, bundle.keyring()))
 }
 
@@ -222,7 +235,7 @@ impl Repository {
         Ok(key)
     }
 
-    fn delete_key(&self, key: &KeyId) -> Result<(), RepoError> {
+    pub(super) fn delete_key(&self, key: &KeyId) -> Result<(), RepoError> {
         let name = layout::plain_name(Folder::Keys, &ObjectId(key.0));
         self.cache().forget_key();
         Ok(self.remote().delete(&name)?)

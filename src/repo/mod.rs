@@ -1,6 +1,7 @@
 //! A repository: our objects under one remote prefix. Owns their names and the order of writes.
 
 mod accepted;
+mod access;
 mod base;
 mod blobs;
 mod cache;
@@ -20,11 +21,13 @@ mod packer;
 mod packing;
 mod reads;
 mod repository;
+mod rotate;
 mod scan;
 mod seen;
 mod shared_index;
 mod survey;
 mod table;
+mod writer_keys;
 
 pub use blobs::{BlobReader, ObjectKeys};
 pub use cache::{Baseline, BaselineWriter, Cache, CachePlace, FileMark, PageTable};
@@ -38,6 +41,7 @@ pub use layout::{Folder, ObjectInfo, pack_name, parse_name, record_name};
 pub use manifest::{ManifestReader, ManifestWriter, SegmentSink, load_slices, store_slices};
 pub use packer::{Filler, FullFrame, Packer, PackerOptions, Published};
 pub use repository::Repository;
+pub use rotate::{Rotated, Rotation};
 pub use scan::hash_object;
 pub use seen::Seen;
 pub use shared_index::{LoadedIndex, SharedIndex};

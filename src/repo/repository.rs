@@ -81,7 +81,7 @@ impl Repository {
         let bytes = Self::read_marker(remote.as_ref())?;
         let marker = decode_marker(&bytes)?;
         let cache = Cache::new(caches, marker.id);
-        let keys = keys::open(remote.as_ref(), &cache, marker.id, passphrase)?;
+        let keys = cache.settle(keys::open(remote.as_ref(), &cache, marker.id, passphrase)?)?;
         copies::remember_marker(caches.dir, &remote.location(), &bytes);
         Ok(Self::with_keys(remote, marker, cache, keys))
     }
@@ -100,7 +100,7 @@ impl Repository {
                 let listed = scope.spawn(|| remote.list(Folder::Snapshots.name()));
                 (keys::open_cached(&cache, marker.id, passphrase), listed.join())
             });
-            if let Some((_, keys)) = keys {
+            if let Some(keys) = keys.and_then(|(_, keys)| cache.settle(keys).ok()) {
                 let repository = Self::with_keys(Arc::clone(&remote), marker, cache, keys);
                 let listed = listed.map_err(|_| RepoError::Worker)??;
                 let (ours, _) = repository.sort_out(Folder::Snapshots, listed);
@@ -127,6 +127,11 @@ impl Repository {
     fn with_keys(remote: Arc<dyn Remote>, marker: Marker, cache: Cache, keys: Keyring) -> Self {
         let sealer = Arc::new(Sealer { repository: marker.id, keys });
         Self { remote, sealer, marker: Arc::new(marker), cache: Arc::new(cache), copies: true }
+    }
+
+    /// The same repository with other keys.
+    pub(super) fn rekeyed(&self, keys: Keyring) -> Self {
+        Self { sealer: Arc::new(Sealer { repository: self.id(), keys }), ..self.clone() }
     }
 
     /// The same repository, for who must see what the remote has and not what was copied from it.
@@ -180,8 +185,9 @@ impl Repository {
 
     /// Reads a record object whose name ends in the hash of its bytes.
     pub fn read_record(&self, kind: ObjectKind, name: &str, id: &ObjectId) -> Result<Vec<u8>, RepoError> {
+        self.require_reading(kind)?;
         let bytes = self.record_object(name, id)?;
-        self.sealer.open_record(kind, &bytes).map_err(RepoError::object(name))
+        self.sealer.open_record(kind, &bytes).map_err(|e| self.unopened(name, e))
     }
 
     fn record_object(&self, name: &str, id: &ObjectId) -> Result<Vec<u8>, RepoError> {

@@ -198,7 +198,12 @@ impl Attempt<'_> {
     }
 
     /// The newest snapshot of the same directory on this machine.
+    /// A writer key can read none: without what the cache remembers everything is new to it, and found in the
+    /// index.
     fn find_parent(&self) -> Result<Option<(CatalogEntry, Snapshot)>, Error> {
+        if self.repository.writer_key().is_some() {
+            return Ok(None);
+        }
         let host = fs::hostname();
         let root = self.source.root.as_os_str().as_bytes();
         for entry in self.catalog.entries().iter().rev().take(LOOK_BACK) {
