@@ -194,6 +194,10 @@ impl Doctor<'_> {
             }
         };
         self.say("passphrase", Severity::Good, "it opens the repository");
+        if repository.writer_key().is_some() {
+            let message = "it is a writer key: backups work, and restores need an owner key";
+            return self.say("passphrase", Severity::Note, message);
+        }
         let latest = Catalog::load(&repository, SnapshotKind::Regular)
             .and_then(|catalog| catalog.entries().last().map(|e| repository.snapshot(e)).transpose());
         match latest {

@@ -1,12 +1,12 @@
 //! Listing snapshots with their marks, and answering them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::run::{open, time_of, zoned};
+use super::run::{open, open_with_any_key, time_of, zoned};
 use super::{AppError, Session, SnapshotInfo};
-use crate::model::{ObjectId, SnapshotKind};
+use crate::model::{ObjectId, SnapshotKind, WriterKeyId};
 use crate::ops::{alarm, select};
-use crate::repo::{Catalog, Repository};
+use crate::repo::{Catalog, CatalogEntry, Repository};
 
 /// Snapshots, and which of their alarms are answered.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +15,10 @@ pub struct Listing {
     pub snapshots: Vec<SnapshotInfo>,
     /// Records that could not be read; each was warned about.
     pub unreadable: u64,
+    /// What there is when a writer key opened the repository, which can read none of them.
+    pub sealed: Vec<CatalogEntry>,
+    /// Those that a writer key made, and which one.
+    pub writers: BTreeMap<ObjectId, WriterKeyId>,
     /// Those that somebody accepted, of those that the shrink alarm was raised over.
     pub accepted: BTreeSet<ObjectId>,
 }
@@ -26,9 +30,17 @@ impl Listing {
         kind: SnapshotKind,
     ) -> Result<Self, AppError> {
         let mut listing = Self::default();
-        for entry in Catalog::load(repository, kind)?.entries() {
+        let catalog = Catalog::load(repository, kind)?;
+        if repository.writer_key().is_some() {
+            listing.sealed = catalog.entries().to_vec();
+            return Ok(listing);
+        }
+        for entry in catalog.entries() {
             match repository.snapshot(entry) {
-                Ok(snapshot) => listing.snapshots.push(SnapshotInfo { id: entry.id, snapshot }),
+                Ok(snapshot) => {
+                    listing.snapshots.push(SnapshotInfo { id: entry.id, snapshot });
+                    listing.writers.extend(repository.sealed_by(entry)?.map(|writer| (entry.id, writer)));
+                }
                 // One damaged record must not hide the others; `check` counts it.
                 Err(e) => {
                     listing.unreadable += 1;
@@ -51,7 +63,7 @@ impl Listing {
 
 /// Lists snapshots.
 pub fn listing(session: &Session, safety: bool) -> Result<Listing, AppError> {
-    let (repository, _) = open(session)?;
+    let (repository, _) = open_with_any_key(session)?;
     let kind = if safety { SnapshotKind::Safety } else { SnapshotKind::Regular };
     Listing::load(session, &repository, kind)
 }

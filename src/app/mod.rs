@@ -9,6 +9,7 @@ mod drill;
 mod error;
 mod find;
 mod forget;
+mod key_roles;
 mod location;
 mod marks;
 mod requests;
@@ -27,6 +28,7 @@ pub use drill::drill;
 pub use error::AppError;
 pub use find::{FindOutcome, FindRequest, find};
 pub use forget::{ForgetPlan, ForgetRequest, forget, forget_named};
+pub use key_roles::{Rotated, RotationPlan, WriterKeyAdded, key_add_writer, key_rotation};
 pub use location::{Location, LocationError, SCHEME};
 pub use marks::{Listing, accept, listing};
 pub use requests::{
@@ -61,4 +63,4 @@ pub use crate::ops::rollback::{
 pub use crate::ops::select::Error as SelectError;
 pub use crate::rclone::{Secret, Settings as RcloneSettings, Target};
 pub use crate::remote::{Fault, RequestCounts};
-pub use crate::repo::{Compression, KeyInfo};
+pub use crate::repo::{CatalogEntry, Compression, KeyInfo};

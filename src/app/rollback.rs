@@ -178,6 +178,7 @@ pub fn rollback(
     }
     let (handle, counting) = run::counted(session);
     let (repository, catalog) = Repository::open_for_backup(handle, &session.passphrase, session.caches())?;
+    repository.require_owner()?;
     let chooser = Chooser { session, repository: &repository, root: &root };
     let info = match (&request.to, &journal) {
         (RollbackTo::Continue, Some(journal)) => chooser.by_id(&catalog, journal.target)?,

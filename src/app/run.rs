@@ -52,11 +52,18 @@ pub(super) fn counted(session: &Session) -> (Arc<dyn Remote>, Arc<Counting>) {
     (Arc::clone(&counting) as _, counting)
 }
 
-/// An open repository and the wrapper that counts its requests.
-pub(super) fn open(session: &Session) -> Result<(Repository, Arc<Counting>), AppError> {
+/// The same for what needs no owner key: nothing that reads packs or snapshots.
+pub(super) fn open_with_any_key(session: &Session) -> Result<(Repository, Arc<Counting>), AppError> {
     let (handle, counting) = counted(session);
     let repository = Repository::open(handle, &session.passphrase, session.caches())?;
     Ok((repository, counting))
+}
+
+/// An open repository and the wrapper that counts its requests. A writer key is refused.
+pub(super) fn open(session: &Session) -> Result<(Repository, Arc<Counting>), AppError> {
+    let opened = open_with_any_key(session)?;
+    opened.0.require_owner()?;
+    Ok(opened)
 }
 
 pub(super) fn index(repository: &Repository) -> Result<Arc<LoadedIndex>, RepoError> {
@@ -129,6 +136,18 @@ pub(super) fn uploads(repository: &Repository) -> usize {
 
 /// Takes a snapshot.
 pub fn backup(session: &Session, request: &BackupRequest) -> Result<BackupOutcome, AppError> {
+    match backup_once(session, request) {
+        // The key that this machine had kept is too old, and forgotten by now. Should what the repository has be
+        // too old as well, the second error says so.
+        Err(AppError::Backup(ops_backup::Error::Repo(error))) if error.is_rotated() && session.key_cache => {
+            session.monitor.note(None, "the keys were rotated; looking for the new one");
+            backup_once(session, request)
+        }
+        other => other,
+    }
+}
+
+fn backup_once(session: &Session, request: &BackupRequest) -> Result<BackupOutcome, AppError> {
     let (handle, counting) = counted(session);
     let (repository, catalog) = Repository::open_for_backup(handle, &session.passphrase, session.caches())?;
     let uploads = uploads(&repository);
@@ -242,7 +261,7 @@ fn staging(state_dir: &std::path::Path, info: &SnapshotInfo) -> PathBuf {
 
 /// Checks a repository.
 pub fn check(session: &Session, request: &CheckRequest) -> Result<CheckOutcome, AppError> {
-    let (repository, _) = open(session)?;
+    let (repository, _) = open_with_any_key(session)?;
     Ok(ops_check::run(&repository, request.read_data, session.threads, &session.monitor, &session.clock)?)
 }
 

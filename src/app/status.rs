@@ -4,10 +4,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::marks::Listing;
-use super::run::open;
+use super::run::open_with_any_key;
 use super::{AppError, Session, SnapshotInfo};
 use crate::fs;
 use crate::model::{DrillResult, Snapshot, SnapshotKind, Timestamp, Verdict};
+use crate::ops::backup;
 use crate::repo::Catalog;
 
 /// What is not well.
@@ -44,11 +45,18 @@ pub struct StatusOutcome {
 
 /// Looks at a repository and at what was remembered of it.
 pub fn status(session: &Session, state_dir: &Path) -> Result<StatusOutcome, AppError> {
-    let (repository, _) = open(session)?;
-    let listing = Listing::load(session, &repository, SnapshotKind::Regular)?;
+    let (repository, _) = open_with_any_key(session)?;
+    let mut listing = Listing::load(session, &repository, SnapshotKind::Regular)?;
     let safety = Catalog::load(&repository, SnapshotKind::Safety)?.entries().len() as u64;
     // As a backup records it; a directory that is not there cannot be asked.
     let root = state_dir.canonicalize().unwrap_or_else(|_| state_dir.to_path_buf());
+    // A writer key reads none of what is there: what this machine remembers of its own must do.
+    let sealed = listing.sealed.len() as u64;
+    if let Some((id, snapshot)) = backup::remembered(&repository, &root)
+        && listing.sealed.iter().any(|entry| entry.id == id)
+    {
+        listing.snapshots.push(SnapshotInfo { id, snapshot });
+    }
     let (root, host) = (root.as_os_str().as_bytes(), fs::hostname());
     let newest = listing.snapshots.iter().rev().find(|info| is_of(&info.snapshot, root, &host)).cloned();
     let alarms: Vec<_> = listing.snapshots.iter().filter(|info| listing.is_open(info)).cloned().collect();
@@ -66,7 +74,7 @@ pub fn status(session: &Session, state_dir: &Path) -> Result<StatusOutcome, AppE
     if listing.unreadable > 0 {
         problems.push(Health::Unreadable(listing.unreadable));
     }
-    let snapshots = listing.snapshots.len() as u64 + listing.unreadable;
+    let snapshots = if sealed > 0 { sealed } else { listing.snapshots.len() as u64 + listing.unreadable };
     Ok(StatusOutcome { now: session.clock.now(), newest, snapshots, safety, drill, alarms, problems })
 }
 

@@ -9,6 +9,7 @@ use super::error::{CliError, Status};
 use super::global::{Context, Opened};
 use super::init::Kdf;
 use super::interrupt::OnSignal;
+use super::key_rotate;
 use super::output::Table;
 use super::passphrase;
 use super::{text, units};
@@ -36,9 +37,13 @@ enum Command {
         /// Name of the key
         #[arg(long, value_name = "TEXT")]
         label: Option<String>,
+        /// A writer key: it can add snapshots, and read none
+        #[arg(long)]
+        write_only: bool,
         #[command(flatten)]
         new: NewPassphrase,
     },
+    Rotate(key_rotate::Args),
     /// Remove a key
     Remove {
         /// The key's id, or a unique beginning of it
@@ -92,10 +97,20 @@ struct Summary {
 }
 
 pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
+    if let Command::Rotate(args) = &args.command {
+        return key_rotate::run(args, ctx);
+    }
     let opened = ctx.open(OnSignal::End)?;
     match &args.command {
         Command::List => list(ctx, &opened),
-        Command::Add { label, new } => {
+        Command::Rotate(_) => Ok(Status::Done),
+        Command::Add { label, write_only: true, new } => {
+            let (passphrase, params) = new.obtain(ctx)?;
+            let label = label.as_deref().unwrap_or_default();
+            let added = opened.run(|session| app::key_add_writer(session, &passphrase, params, label))?;
+            tell(ctx, "added", &KeyOutcome { id: added.key })
+        }
+        Command::Add { label, write_only: false, new } => {
             let (passphrase, params) = new.obtain(ctx)?;
             let label = label.as_deref().unwrap_or_default();
             let key = opened.run(|session| app::key_add(session, &passphrase, params, label))?;

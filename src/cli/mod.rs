@@ -29,6 +29,7 @@ mod find;
 mod forget;
 mod init;
 mod key;
+mod key_rotate;
 mod ls;
 mod man;
 mod restore;
@@ -95,7 +96,7 @@ With no repository configured, `exuvia backup` makes one in the user's data dire
 key in the user's configuration directory, and says where both are.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 done but some files could not be read, \
-10 no repository, 11 busy, 12 wrong passphrase, 13 damage found, 130 interrupted.";
+10 no repository, 11 busy, 12 wrong passphrase or key, 13 damage found, 130 interrupted.";
 
 #[derive(Subcommand, Debug)]
 enum Command {

@@ -7,8 +7,8 @@ use super::global::{Context, Opened};
 use super::interrupt::OnSignal;
 use super::output::{Style, Table};
 use super::{losses, text, units};
-use crate::app::{self, Listing, SnapshotInfo};
-use crate::model::SnapshotKind;
+use crate::app::{self, CatalogEntry, Listing, SnapshotInfo};
+use crate::model::{SnapshotKind, Timestamp};
 
 /// List snapshots, oldest first
 ///
@@ -66,6 +66,9 @@ struct Row<'a> {
     alarm: Vec<losses::JsonLoss>,
     /// Whether somebody accepted that; none where there is nothing to accept.
     accepted: Option<bool>,
+    /// Id of the writer key that made it, if it was none of an owner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    writer_key: Option<String>,
 }
 
 impl<'a> Row<'a> {
@@ -95,6 +98,7 @@ impl<'a> Row<'a> {
             duration_ms: s.stats.duration_ms,
             alarm: losses::json(s),
             accepted: s.is_marked().then(|| !listing.is_open(info)),
+            writer_key: listing.writers.get(&info.id).map(ToString::to_string),
         }
     }
 }
@@ -112,6 +116,10 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
         return accept(ctx, &opened, &args.accept);
     }
     let listing = opened.run(|session| app::listing(session, args.safety))?;
+    if !listing.sealed.is_empty() {
+        let kind = if args.safety { SnapshotKind::Safety } else { SnapshotKind::Regular };
+        return sealed(ctx, &listing.sealed, kind);
+    }
     let list = &listing.snapshots;
     if ctx.output.json {
         ctx.output.document(&list.iter().map(|info| Row::of(info, &listing)).collect::<Vec<_>>())?;
@@ -148,9 +156,61 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
     Ok(Status::Done)
 }
 
+/// A snapshot as a writer key sees it: of the other fields nothing is known.
+#[derive(Serialize)]
+struct SealedRow {
+    id: String,
+    time: String,
+    kind: &'static str,
+    sealed: bool,
+    host: Option<()>,
+    tags: Option<()>,
+    reason: Option<()>,
+    paths: Option<()>,
+    files: Option<()>,
+    bytes: Option<()>,
+    complete: Option<()>,
+}
+
+impl SealedRow {
+    fn of(entry: &CatalogEntry, of: SnapshotKind) -> Self {
+        Self {
+            id: entry.id.to_string(),
+            time: units::rfc3339(Timestamp::from_secs(entry.time)),
+            kind: kind(of),
+            sealed: true,
+            host: None,
+            tags: None,
+            reason: None,
+            paths: None,
+            files: None,
+            bytes: None,
+            complete: None,
+        }
+    }
+}
+
+fn sealed(ctx: &Context, list: &[CatalogEntry], kind: SnapshotKind) -> Result<Status, CliError> {
+    if ctx.output.json {
+        ctx.output.document(&list.iter().map(|entry| SealedRow::of(entry, kind)).collect::<Vec<_>>())?;
+        return Ok(Status::Done);
+    }
+    let mut table = Table::new(&["ID", "TIME", ""], &[]);
+    for entry in list {
+        let time = units::local(Timestamp::from_secs(entry.time));
+        table.row(vec![entry.id.short(), time, "sealed".to_owned()]);
+    }
+    ctx.output.result(&table.render(&ctx.output))?;
+    let total = units::count(list.len() as u64, "snapshot");
+    ctx.output.summary(&ctx.output.paint(Style::Dim, &total))?;
+    ctx.output.say("a writer key adds snapshots and reads none; an owner key shows what is in them");
+    Ok(Status::Done)
+}
+
 /// What is not as it should be.
 fn remarks(info: &SnapshotInfo, listing: &Listing) -> String {
-    let mut remarks = Vec::new();
+    let by = listing.writers.get(&info.id).map(|writer| format!("by writer key {}", writer.short()));
+    let mut remarks = Vec::from_iter(by.as_deref());
     if !info.snapshot.complete {
         remarks.push("incomplete");
     }

@@ -25,3 +25,4 @@ mod sqlite_live;
 mod status;
 mod support;
 mod tree;
+mod writer;
