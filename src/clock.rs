@@ -10,6 +10,21 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp;
     /// A monotonic reading, from an arbitrary origin.
     fn monotonic(&self) -> Duration;
+
+    /// The clock that counts from the machine's start, sleep included, and cannot be set; `None` where the
+    /// system has none that can be asked.
+    fn boot(&self) -> Option<Boot> {
+        None
+    }
+}
+
+/// A reading of the clock that counts from the machine's start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boot {
+    /// Which start of which machine; one word.
+    pub id: String,
+    /// Time since then.
+    pub elapsed: Duration,
 }
 
 /// The clocks of the machine.
@@ -39,6 +54,15 @@ impl Clock for SystemClock {
 
     fn monotonic(&self) -> Duration {
         self.origin.elapsed()
+    }
+
+    fn boot(&self) -> Option<Boot> {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+        let seconds = uptime.split_whitespace().next()?.parse().ok()?;
+        let elapsed = Duration::try_from_secs_f64(seconds).ok()?;
+        let id = id.trim();
+        (!id.is_empty() && !id.contains(char::is_whitespace)).then(|| Boot { id: id.into(), elapsed })
     }
 }
 

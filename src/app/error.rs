@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use crate::model::{Classify, ErrorClass};
-use crate::ops::{alarm, auto_restore, backup, check, diff, drill, find, forget, restore, rollback, select};
+use crate::ops::{
+    alarm, auto_restore, backup, check, diff, drill, find, forget, prune, restore, rollback, select,
+};
 use crate::remote::{Fault, RemoteError};
 use crate::repo::RepoError;
 
@@ -58,6 +60,9 @@ pub enum AppError {
     /// Snapshots could not be removed.
     #[error(transparent)]
     Forget(#[from] forget::Error),
+    /// A prune.
+    #[error(transparent)]
+    Prune(#[from] prune::Error),
     /// A path that the snapshot does not have, or that is not what is asked for.
     #[error("{path}: {what}")]
     Path {
@@ -100,6 +105,7 @@ impl AppError {
             Self::Repo(e)
             | Self::Accept(alarm::Error::Repo(e))
             | Self::Forget(forget::Error::Repo(e))
+            | Self::Prune(prune::Error::Repo(e))
             | Self::Drill(drill::Error::Repo(e) | drill::Error::Restore(restore::Error::Repo(e)))
             | Self::Backup(backup::Error::Repo(e))
             | Self::Check(check::Error::Repo(e))
@@ -134,6 +140,7 @@ impl Classify for AppError {
             Self::Select(e) => e.class(),
             Self::Accept(e) => e.class(),
             Self::Forget(e) => e.class(),
+            Self::Prune(e) => e.class(),
             Self::Drill(e) => e.class(),
             Self::Path { .. } => ErrorClass::Usage,
             Self::Interrupted => ErrorClass::Interrupted,

@@ -12,6 +12,7 @@ mod forget;
 mod key_roles;
 mod location;
 mod marks;
+pub mod prune;
 mod requests;
 mod rollback;
 mod run;

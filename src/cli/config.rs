@@ -136,6 +136,8 @@ fn rows(ctx: &Context) -> Result<Vec<Row>, CliError> {
             .iter()
             .map(|rule| Row::new(&rule.key, rule.shown.clone(), &Origin::of_file(ctx, Some(rule.line)))),
     );
+    let (grace, origin) = settings::prune_grace(ctx, None);
+    rows.push(Row::new("prune_grace", Some(seconds(grace)), &origin));
     let key_file =
         place.default.as_ref().map(|default| default.key_file.as_path()).filter(|key| key.exists());
     rows.push(match (passphrase::source(ctx), key_file) {

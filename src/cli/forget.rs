@@ -9,7 +9,7 @@ use super::error::{CliError, Status};
 use super::global::{self, Context, Opened};
 use super::interrupt::OnSignal;
 use super::output::{Style, Table};
-use super::{confirm, text, units};
+use super::{confirm, prune, text, units};
 use crate::app::{self, Filter, ForgetRequest, ForgetVerdict, Group, Grouping, Judged};
 use crate::config;
 use crate::model::{Age, ObjectId, Policy, Snapshot, SnapshotKind};
@@ -24,10 +24,10 @@ use crate::model::{Age, ObjectId, Policy, Snapshot, SnapshotKind};
 /// Without rules the policy is that of the configuration file: the table [retention], or `retention = 7`. Who would
 /// remove more snapshots of a directory than are kept is asked first.
 ///
-/// Only the records of snapshots are removed. The space is freed by a prune.
+/// Only the records of snapshots are removed. The space is freed by a prune, which --prune runs afterwards.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  exuvia forget --keep-daily 7 --keep-weekly 4 --keep-monthly 6 --dry-run\n  exuvia forget --keep-within 14d --keep-tag release --yes\n  exuvia forget --policy '{daily: 7, weekly: 4, monthly: 6}'\n  exuvia forget 3f9a1c20\n  exuvia forget --safety 3f9a1c20 77b0e4d1 --yes"
+    after_help = "Examples:\n  exuvia forget --keep-daily 7 --keep-weekly 4 --keep-monthly 6 --dry-run\n  exuvia forget --keep-within 14d --keep-tag release --yes --prune\n  exuvia forget --policy '{daily: 7, weekly: 4, monthly: 6}'\n  exuvia forget 3f9a1c20\n  exuvia forget --safety 3f9a1c20 77b0e4d1 --yes"
 )]
 pub(super) struct Args {
     /// Ids of snapshots to be removed, or unique beginnings of them
@@ -47,6 +47,10 @@ pub(super) struct Args {
     /// Show what would be kept, and why, and remove nothing
     #[arg(long, short = 'n')]
     dry_run: bool,
+
+    /// Then run a prune, as `exuvia prune` does; its result comes last
+    #[arg(long)]
+    prune: bool,
 
     /// Remove snapshots by their ids even when the shrink alarm holds them back
     #[arg(long, requires = "ids", conflicts_with = "rules")]
@@ -249,7 +253,9 @@ fn json_judged<'a>(judged: &Judged, (id, snapshot): &'a (ObjectId, Snapshot)) ->
 
 pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
     if !args.ids.is_empty() {
-        return named(args, ctx);
+        // Who needs to be asked needs to be ended by a signal; a removal is one request.
+        let opened = ctx.open(OnSignal::End)?;
+        return named(args, ctx, &opened).and_then(|status| then_prune(args, ctx, &opened, status));
     }
     let configured = || ctx.config.retention.clone().filter(|_| !args.rules.is_given());
     let Some(policy) = args.rules.policy().or_else(configured) else {
@@ -263,7 +269,15 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
         filter: args.narrowing.filter()?,
     };
     let opened = ctx.open(OnSignal::End)?;
-    by_policy(args, ctx, &opened, &request)
+    by_policy(args, ctx, &opened, &request).and_then(|status| then_prune(args, ctx, &opened, status))
+}
+
+/// A dry run has forgotten nothing that a prune could tell of.
+fn then_prune(args: &Args, ctx: &Context, opened: &Opened, status: Status) -> Result<Status, CliError> {
+    if args.prune && !args.dry_run && status == Status::Done {
+        return prune::with(&prune::Args::default(), ctx, opened);
+    }
+    Ok(status)
 }
 
 fn by_policy(
@@ -362,13 +376,11 @@ fn heading(group: &Group) -> String {
 }
 
 /// Removes what is named.
-fn named(args: &Args, ctx: &Context) -> Result<Status, CliError> {
+fn named(args: &Args, ctx: &Context, opened: &Opened) -> Result<Status, CliError> {
     let (kind, word) = match args.safety {
         true => (SnapshotKind::Safety, "safety snapshot"),
         false => (SnapshotKind::Regular, "snapshot"),
     };
-    // Who needs to be asked needs to be ended by a signal; a removal is one request.
-    let opened = ctx.open(OnSignal::End)?;
     let plan = opened.run(|session| app::forget_named(session, kind, &args.ids, args.force))?;
     let found = plan.snapshots();
     let count = units::count(found.len() as u64, word);

@@ -32,6 +32,7 @@ mod key;
 mod key_rotate;
 mod ls;
 mod man;
+mod prune;
 mod restore;
 mod rollback;
 mod snapshots;
@@ -85,7 +86,7 @@ Passphrase: EXUVIA_PASSPHRASE, EXUVIA_PASSPHRASE_FILE, EXUVIA_PASSPHRASE_COMMAND
 passphrase_command in the configuration file, or the terminal; in this order.
 
 A flag wins over the environment, the environment over the configuration file. Its keys, all optional: \
-repository, state_dir, cache_dir, passphrase_file, passphrase_command, key_cache, shrink_alarm, rclone_program, bwlimit, tpslimit, \
+repository, state_dir, cache_dir, passphrase_file, passphrase_command, key_cache, shrink_alarm, prune_grace, rclone_program, bwlimit, tpslimit, \
 connections, timeout, deadline, retention, and the tables [retention] and [remote]. `exuvia config show` shows what is in force, and where it \
 comes from. What can be made again is cached in EXUVIA_CACHE_DIR, by default ~/.cache/exuvia.
 
@@ -113,6 +114,7 @@ enum Command {
     Drill(drill::Args),
     Status(status::Args),
     Forget(forget::Args),
+    Prune(prune::Args),
     AutoRestore(auto_restore::Args),
     Check(check::Args),
     Stats(stats::Args),
@@ -168,6 +170,7 @@ fn dispatch(cli: Cli, env: Environment, output: Output, exit: fn(i32)) -> Result
         Command::Drill(args) => drill::run(args, &ctx),
         Command::Status(args) => status::run(&args, &ctx),
         Command::Forget(args) => forget::run(&args, &ctx),
+        Command::Prune(args) => prune::run(&args, &ctx),
         Command::AutoRestore(args) => auto_restore::run(&args, &ctx),
         Command::Check(args) => check::run(&args, &ctx),
         Command::Stats(args) => stats::run(&args, &ctx),

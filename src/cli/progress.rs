@@ -82,6 +82,9 @@ impl Monitor for Screen {
             Phase::Verify => "verifying",
             Phase::Check => "checking",
             Phase::ReadData => "reading data",
+            Phase::Look => "looking",
+            Phase::Delete => "removing",
+            Phase::Repack => "copying",
         });
         if bar.is_hidden() {
             bar.set_draw_target(ProgressDrawTarget::stderr());

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::error::CliError;
 use super::global::{self, Context};
 use super::text;
+use crate::app::prune::GRACE;
 use crate::app::{RcloneSettings, Threshold};
 use crate::config;
 
@@ -105,6 +106,12 @@ pub(super) fn shrink_alarm(ctx: &Context) -> From<u8> {
     let none = ("", None);
     first(ctx, "shrink_alarm", none, none, ctx.config.shrink_alarm)
         .unwrap_or((Threshold::default().percent(), Origin::Default))
+}
+
+/// How long what a prune condemned stays; `flag` is what `--grace` says.
+pub(super) fn prune_grace(ctx: &Context, flag: Option<Duration>) -> From<Duration> {
+    first(ctx, "prune_grace", ("--grace", flag), ("", None), ctx.config.prune_grace)
+        .unwrap_or((GRACE, Origin::Default))
 }
 
 pub(super) fn threads(ctx: &Context) -> From<usize> {

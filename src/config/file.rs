@@ -30,6 +30,7 @@ pub(super) const KEYS: &[Key] = &[
     Key::text("key_cache"),
     Key::number("retention"),
     Key::number("shrink_alarm"),
+    Key::number("prune_grace"),
     Key::text("rclone_program"),
     Key::number("bwlimit"),
     Key::number("tpslimit"),
@@ -67,6 +68,8 @@ pub struct Config {
     pub shrink_alarm: Option<u8>,
     /// Which snapshots `forget` keeps, unless it is told otherwise.
     pub retention: Option<Policy>,
+    /// How long what a prune condemned stays.
+    pub prune_grace: Option<Duration>,
     /// A file whose first line is the passphrase.
     pub passphrase_file: Option<PathBuf>,
     /// A shell command that prints the passphrase.
@@ -216,6 +219,11 @@ impl Config {
             let policy = retention::retention(&field.text);
             config.retention =
                 Some(policy.map_err(|what| reader.error(field.line, format!("`retention` {what}")))?);
+        }
+        if let Some(field) = top.take("prune_grace") {
+            let grace = values::duration(&field.text);
+            config.prune_grace =
+                Some(grace.map_err(|what| reader.error(field.line, format!("`prune_grace` {what}")))?);
         }
         let Settings { mut rows, secret } = settings;
         rows.sort_by_key(|row| row.line);

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::dir::permissions;
 #[cfg(test)]
 use super::witness;
-use super::{Dir, Stat, stat_file};
+use super::{Dir, Stat, stat_file, stat_path};
+use crate::model::Timestamp;
 
 /// Makes temporary names of one process differ; other processes differ in their number, and what a
 /// dead process of the same number left is stepped over.
@@ -169,4 +170,23 @@ pub fn remove_empty_dirs(path: &Path) -> io::Result<()> {
         }
     }
     std::fs::remove_dir(path)
+}
+
+/// Removes temporary files of ours below `dir` that were last changed before `before`; tells how many. Links
+/// are not followed, and what cannot be looked at or removed is left.
+pub fn remove_old_temporaries(dir: &Path, before: Timestamp) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    let mut removed = 0;
+    for entry in entries.flatten() {
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() {
+            removed += remove_old_temporaries(&entry.path(), before);
+        }
+        let ours = entry.file_name().as_encoded_bytes().starts_with(TempFile::PREFIX.as_bytes());
+        let old = || stat_path(&entry.path()).is_ok_and(|stat| stat.mtime < before);
+        if kind.is_file() && ours && old() && remove_file(&entry.path()).is_ok() {
+            removed += 1;
+        }
+    }
+    removed
 }

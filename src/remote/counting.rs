@@ -22,6 +22,21 @@ pub struct RequestCounts {
     pub bytes_put: u64,
 }
 
+impl RequestCounts {
+    /// Those made since an earlier reading.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            put: self.put - before.put,
+            get: self.get - before.get,
+            list: self.list - before.list,
+            delete: self.delete - before.delete,
+            stat: self.stat - before.stat,
+            bytes_put: self.bytes_put - before.bytes_put,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Counters {
     put: AtomicU64,

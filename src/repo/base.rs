@@ -53,15 +53,22 @@ impl Base {
         if !repository.uses_copies() {
             return Ok(None);
         }
-        let mut base = Self::open(repository, objects);
+        let open = || Self::open(repository, objects).filter(|base| base.has_none_of(condemned));
+        let base = open();
         let more = worth_taking(base.as_ref().map_or(&[], |base| &base.objects), objects);
-        if condemned.is_empty() && !more.is_empty() {
-            extend(repository, base, &more)?;
-            base = Self::open(repository, objects);
+        if more.is_empty() {
+            return Ok(base);
         }
-        let sound =
-            |base: &Self| condemned.iter().all(|pack| matches!(base.table.pack_number(pack), Ok(None)));
-        Ok(base.filter(sound))
+        extend(repository, base, &more, condemned)?;
+        Ok(open())
+    }
+
+    fn has_none_of(&self, packs: &BTreeSet<ObjectId>) -> bool {
+        if packs.len() <= self.table.packs() as usize {
+            return packs.iter().all(|pack| matches!(self.table.pack_number(pack), Ok(None)));
+        }
+        // gc records keep the names of packs that are gone: there may be many.
+        (0..self.table.packs()).all(|n| self.table.pack(n).is_ok_and(|pack| !packs.contains(&pack.id)))
     }
 
     /// A pack that an index object no longer lists may be gone, and one object may replace another without
@@ -217,16 +224,26 @@ fn worth_taking(taken: &[ObjectInfo], objects: &[ObjectInfo]) -> Vec<ObjectInfo>
     if bytes(&more) < WORTH || bytes(&more) < bytes(taken) / PART { Vec::new() } else { more }
 }
 
-/// Writes a table of what `base` has and what the index objects `more` say. One that cannot be written
-/// costs time, now and later.
-fn extend(repository: &Repository, base: Option<Base>, more: &[ObjectInfo]) -> Result<(), RepoError> {
+/// Writes a table of what `base` has and what those of the index objects `more` say that list no pack in
+/// `condemned`: the others will be written anew when these packs go. One that cannot be written costs time, now
+/// and later.
+fn extend(
+    repository: &Repository,
+    base: Option<Base>,
+    more: &[ObjectInfo],
+    condemned: &BTreeSet<ObjectId>,
+) -> Result<(), RepoError> {
     let Ok(file) = begin(repository.cache().directory()) else { return Ok(()) };
     let mut sources = base.as_ref().map_or_else(Vec::new, |base| base.sources().to_vec());
     let had = sources.len();
     let mut index = Index::new(base);
     for object in more {
-        match index.add_object(repository, object, &BTreeSet::new()) {
-            Ok(decoded) => sources.push(Source { id: object.id, replaces: decoded.replaces }),
+        match read_object(repository, object) {
+            Ok(decoded) if decoded.packs.iter().any(|pack| condemned.contains(&pack.id)) => {}
+            Ok(decoded) => {
+                decoded.packs.iter().try_for_each(|pack| index.add_pack(pack))?;
+                sources.push(Source { id: object.id, replaces: decoded.replaces });
+            }
             // Who loads the index says so, unless another object replaces it.
             Err(error) if is_damaged(&error) => {}
             Err(error) => return Err(error),

@@ -8,6 +8,7 @@
 //! <cache>/<repository id>/pages/<key>      page hashes of a database
 //! <cache>/<repository id>/objects/<name>   copies of small objects
 //! <cache>/<repository id>/seen             listings
+//! <cache>/<repository id>/sightings        when things were first seen that must get old
 //! <cache>/<repository id>/index-table      what index objects say, sorted
 //! <cache>/<repository id>/damage           packs that were found damaged
 //! <cache>/<repository id>/reads            when each pack was last read to its end

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::index::read_object;
 use super::layout::{Folder, ObjectInfo, plain_name};
 use super::{LoadedIndex, RepoError, Repository};
 use crate::crypto::ObjectKind;
@@ -82,6 +83,39 @@ impl Repository {
         }
         rest.extend(merged);
         Ok(rest)
+    }
+
+    /// Writes anew what `objects` list, without the packs that `left_out` names; returns the new objects.
+    /// Nothing is removed. At most the packs of one new object are held in memory.
+    ///
+    /// A pack is never left out because an object that stays lists it too: another prune may be about to
+    /// remove that one for the same reason.
+    pub fn rewrite_index(
+        &self,
+        objects: &[ObjectInfo],
+        left_out: &dyn Fn(&ObjectId) -> bool,
+    ) -> Result<Vec<ObjectInfo>, RepoError> {
+        let (mut written, mut known) = (Vec::new(), BTreeSet::new());
+        let (mut packs, mut replaced, mut blobs) = (Vec::new(), Vec::new(), 0);
+        for object in objects {
+            let wanted = self.read_index(object)?.packs.into_iter();
+            let wanted: Vec<_> = wanted.filter(|p| !left_out(&p.id) && known.insert(p.id)).collect();
+            let more = wanted.iter().flat_map(|p| &p.frames).map(|f| f.blobs.len()).sum::<usize>();
+            if blobs + more > OBJECT_BLOBS && !packs.is_empty() {
+                written.extend(write_index(self, &packs, &replaced)?);
+                (packs, replaced, blobs) = (Vec::new(), Vec::new(), 0);
+            }
+            packs.extend(wanted);
+            replaced.push(object.id);
+            blobs += more;
+        }
+        written.extend(write_index(self, &packs, &replaced)?);
+        Ok(written)
+    }
+
+    /// Reads an index object.
+    pub fn read_index(&self, object: &ObjectInfo) -> Result<index_v1::Index, RepoError> {
+        read_object(self, object)
     }
 
     /// Without permission to delete it stays, and does no harm.

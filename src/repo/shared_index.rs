@@ -68,6 +68,21 @@ impl SharedIndex {
         })
     }
 
+    /// An index that has nothing: for who knows already what is to be stored.
+    #[must_use]
+    pub fn nothing(repository: &Repository) -> Arc<Self> {
+        let this = Self::without(repository, BTreeSet::new(), None);
+        let nothing = LoadedIndex {
+            index: Index::default(),
+            adopted: Vec::new(),
+            avoid: IdSet::default(),
+            objects: Vec::new(),
+            remembered: false,
+        };
+        *this.loaded.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(nothing));
+        this
+    }
+
     /// The packs not counted on.
     #[must_use]
     pub fn condemned(&self) -> &BTreeSet<ObjectId> {

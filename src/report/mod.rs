@@ -19,6 +19,12 @@ pub enum Phase {
     Check,
     /// Reading all data.
     ReadData,
+    /// Looking for what no snapshot needs.
+    Look,
+    /// Removing what was condemned long enough ago.
+    Delete,
+    /// Copying what is needed out of packs that are mostly not.
+    Repack,
 }
 
 /// Listens to an operation. Called from several threads.

@@ -16,6 +16,7 @@ mod fidelity;
 mod forget;
 mod golden;
 mod incremental;
+mod prune;
 mod remote_config;
 mod repair;
 mod retention;

@@ -8,6 +8,7 @@ mod cycle;
 mod denied;
 mod faults;
 mod proxy;
+mod prune;
 mod recovery;
 mod servers;
 #[allow(dead_code, reason = "shared with the other tests of the program")]

@@ -34,7 +34,7 @@ fn all_keys_are_read() {
         "repository = \"~/r\"\nstate_dir = \"/s\"\ncache_dir = \"cache\"\npassphrase_file = \"~/p\"\n\
          passphrase_command = \"pass show $${X} ${Y:-z}\"\nrclone_program = \"~/bin/rclone\"\nbwlimit = \"10M\"\n\
          tpslimit = 4\nconnections = \"3\"\ntimeout = \"2m\"\ndeadline = 90\n\
-         shrink_alarm = 30\n",
+         shrink_alarm = 30\nprune_grace = \"3d\"\n",
     )
     .unwrap();
     let want = Config {
@@ -46,6 +46,7 @@ fn all_keys_are_read() {
         passphrase_command: Some("pass show $${X} ${Y:-z}".into()),
         rclone_program: Some("/h/bin/rclone".into()),
         shrink_alarm: Some(30),
+        prune_grace: Some(Duration::from_secs(3 * 86_400)),
         limits: Limits {
             bwlimit: Some("10M".into()),
             tpslimit: Some(4.0),

@@ -36,6 +36,9 @@ const LOOK_BACK: usize = 64;
 /// turn it is in the manifest, the others go on with what comes after.
 const BATCHES_AHEAD: usize = 32;
 
+/// Publishing a record takes no longer than this, or there was no power, no network, or much patience.
+const HELD_UP: Duration = Duration::from_secs(15 * 60);
+
 /// The directory and what of it belongs to the snapshot.
 pub(super) struct Source {
     root: PathBuf,
@@ -342,6 +345,11 @@ impl Attempt<'_> {
         sequencer.early(paths)
     }
 
+    /// Time that has passed, sleep of the machine included where it can be known.
+    fn elapsed(&self) -> Duration {
+        self.clock.boot().map_or_else(|| self.clock.monotonic(), |boot| boot.elapsed)
+    }
+
     fn known_snapshots(&self) -> BTreeSet<String> {
         self.catalog.entries().iter().map(|entry| entry.name.clone()).collect()
     }
@@ -424,11 +432,21 @@ impl Attempt<'_> {
         let Verdict::Sound(now) = listings::judge(self.repository, &gc, index)? else {
             return Ok(Done::Condemned);
         };
+        let judged = self.elapsed();
         snapshot.writer = cache.writer()?;
         snapshot.sequence = cache.sequence().saturating_add(1);
         // One that names what its parent names is no loss: the parent's record was read back.
         let entry = self.repository.publish_snapshot(&snapshot, !unchanged)?;
         outcome.id = Some(entry.id);
+        // A prune that removes packs lists the snapshots after it has read what was condemned. So either it sees
+        // this snapshot, or we see now what it read: no clock has to be right for that. One that names what its
+        // parent names need not look, unless it was held up until the parent may be forgotten.
+        if (!unchanged || self.elapsed().saturating_sub(judged) > HELD_UP)
+            && matches!(listings::judge(self.repository, &now, index)?, Verdict::Condemned)
+        {
+            cache.note_sequence(snapshot.sequence)?;
+            return Ok(Done::Condemned);
+        }
         let mut snapshots = self.known_snapshots();
         if self.request.kind == SnapshotKind::Regular {
             snapshots.insert(entry.name);

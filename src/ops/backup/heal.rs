@@ -59,7 +59,8 @@ impl<'a> Heal<'a> {
             return Ok(());
         }
         if !self.dry_run {
-            known.gc.insert(self.repository.condemn(self.clock.now(), &packs)?);
+            let names = packs.iter().copied().collect();
+            known.gc.insert(self.repository.condemn(self.clock.now(), names)?.object.name);
         }
         let message = match packs.len() {
             1 => "a pack of the repository is damaged or missing".to_string(),

@@ -160,15 +160,19 @@ pub fn run(
     let source = Source::prepare(repository, request)?;
     let heal = Heal::new(repository, monitor.as_ref(), clock, request.dry_run);
     let mut listings = Listings::remembered(repository, catalog).filter(|known| heal.is_settled(known));
+    let mut now = None;
     for _ in 0..ATTEMPTS {
         let known = match listings.take() {
             Some(known) => known,
             None => {
                 let mut known = Listings::fresh(repository)?;
                 heal.condemn(&mut known)?;
+                // A parent that is there after the gc records were listed needs nothing that is gone.
+                now = Some(Catalog::load(repository, SnapshotKind::Regular)?);
                 known
             }
         };
+        let catalog = now.as_ref().unwrap_or(catalog);
         let attempt = Attempt { repository, request, monitor, clock, source: &source, catalog, started };
         match attempt.run(known, None)? {
             Done::Finished(mut outcome) => {

@@ -1,0 +1,244 @@
+//! Carrying a plan out, in an order in which it may end after any request.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::age::Ages;
+use super::copy::{Copied, Victims, copy};
+use super::plan::{Fate, Plan};
+use super::state::State;
+use super::{Done, Error, Meter, Request, leftovers};
+use crate::clock::Clock;
+use crate::model::ObjectId;
+use crate::remote::{Fault, RemoteError};
+use crate::repo::{CensusPack, Condemnation, ObjectInfo, RepoError, Repository, pack_name};
+use crate::report::{Monitor, Phase};
+
+/// Packs that are gone stay named in gc records, so that an index object that a client writes late, or puts
+/// back, misleads nobody. So many at least; the oldest are forgotten first.
+const GONE: usize = 16_384;
+/// Records that name nothing but packs that are gone are put into one when there are so many.
+const MANY_RECORDS: usize = 8;
+
+pub(super) struct Work<'a> {
+    pub(super) repository: &'a Repository,
+    pub(super) request: &'a Request,
+    pub(super) monitor: &'a dyn Monitor,
+    pub(super) clock: &'a Arc<dyn Clock>,
+}
+
+/// What a remote says that does not allow something, if that is what it says.
+fn denial(error: &RepoError) -> Option<String> {
+    match error {
+        RepoError::Remote(RemoteError::Service {
+            fault: Fault::Permission | Fault::Authentication,
+            message,
+            ..
+        }) => Some(message.clone()),
+        RepoError::Remote(RemoteError::Io { source, .. })
+            if matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) =>
+        {
+            Some(source.to_string())
+        }
+        _ => None,
+    }
+}
+
+/// An index object that was there a moment ago was replaced by a merged one.
+fn changed(error: RepoError) -> Error {
+    match error {
+        RepoError::Remote(e) if e.is_not_found() => Error::Changed,
+        error => error.into(),
+    }
+}
+
+impl Work<'_> {
+    /// Tries whether this remote lets us remove an object, when there is anything to be done: an acceptance
+    /// that accepts nothing, which may be removed at any time by anyone. `Some` when it does not.
+    pub(super) fn may_delete(&self, state: &State, plan: &Plan) -> Result<Option<String>, Error> {
+        let mut old = leftovers::answered(self.repository, state)?;
+        if plan.is_empty() && old.is_empty() {
+            return Ok(None);
+        }
+        let object = match old.pop() {
+            Some(object) => Ok(object),
+            None => self.repository.publish_acceptance(self.clock.now(), &[]),
+        };
+        match object.and_then(|object| self.repository.remove_pruned(&object)) {
+            Ok(()) => Ok(None),
+            Err(e) => match denial(&e) {
+                Some(message) => Ok(Some(message)),
+                None => Err(e.into()),
+            },
+        }
+    }
+
+    fn go_on(&self) -> Result<(), Error> {
+        if self.monitor.cancelled() { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
+    pub(super) fn run(
+        &self,
+        state: &State,
+        plan: &Plan,
+        ages: &mut Ages,
+        meter: &mut Meter<'_>,
+    ) -> Result<Done, Error> {
+        let mut done = Done::default();
+        let census = &state.census;
+        // Read while the index objects that list them are there.
+        let victims = Victims::read(self.repository, plan, census).map_err(changed)?;
+        let bytes = plan.with(census, Fate::Delete).map(|(_, pack)| pack.stored.unwrap_or(0)).sum();
+        meter.next(Phase::Delete, Some(bytes));
+        self.rewrite(state, plan, &mut done)?;
+        self.delete(plan.with(census, Fate::Delete).map(|(_, pack)| pack).collect(), &mut done)?;
+        let bytes = plan.with(census, Fate::Repack).map(|(_, pack)| pack.stored.unwrap_or(0)).sum();
+        meter.next(Phase::Repack, Some(bytes));
+        self.go_on()?;
+        let copied = copy(self.repository, &victims, plan, census, self.request, self.monitor)?;
+        meter.next(Phase::Publish, None);
+        self.stands(state, &copied)?;
+        self.condemn(state, plan, copied, ages, &mut done)?;
+        done.acceptances = leftovers::acceptances(self.repository, state)?;
+        done.temporary = leftovers::temporary(self.repository, self.clock.now());
+        // Said at the very end: what was copied is of use to the next prune because it was condemned.
+        self.go_on()?;
+        Ok(done)
+    }
+
+    /// The index first: a pack that is gone is in no index object but those that a gc record speaks against.
+    fn rewrite(&self, state: &State, plan: &Plan, done: &mut Done) -> Result<(), Error> {
+        let census = &state.census;
+        let gone: BTreeSet<ObjectId> = plan.with(census, Fate::Delete).map(|(_, pack)| pack.id).collect();
+        let old: Vec<ObjectInfo> = plan.rewrite.iter().map(|&n| census.objects()[n].object.clone()).collect();
+        if old.is_empty() {
+            return Ok(());
+        }
+        self.repository.rewrite_index(&old, &|pack| gone.contains(pack)).map_err(changed)?;
+        self.remove(&old)?;
+        done.rewritten = old.len() as u64;
+        Ok(())
+    }
+
+    fn delete(&self, packs: Vec<&CensusPack>, done: &mut Done) -> Result<(), Error> {
+        let there = packs.iter().filter_map(|pack| {
+            let size = pack.stored?;
+            Some(ObjectInfo { name: pack_name(&pack.id), time: None, id: pack.id, size })
+        });
+        let there: Vec<_> = there.collect();
+        self.remove(&there)?;
+        for pack in &there {
+            done.deleted.add(pack.size);
+        }
+        Ok(())
+    }
+
+    /// Removes objects, several at once where that is faster.
+    fn remove(&self, objects: &[ObjectInfo]) -> Result<(), Error> {
+        let next = AtomicUsize::new(0);
+        let threads = self.repository.remote().parallel_requests().clamp(1, objects.len().max(1));
+        let one = || -> Result<(), Error> {
+            while let Some(object) = objects.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.go_on()?;
+                self.repository.remove_pruned(object)?;
+                self.monitor.progress(1, object.size);
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+            let ended = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+                thread.join().unwrap_or(Err(Error::Repo(RepoError::Worker)))
+            };
+            // All of them are waited for.
+            threads.into_iter().map(ended).fold(Ok(()), Result::and)
+        })
+    }
+
+    /// What was copied is counted on from now on. While we took our time another prune may have taken it for the
+    /// remains of a backup that died: then everything is to be looked at anew.
+    fn stands(&self, state: &State, copied: &Copied) -> Result<(), Error> {
+        if copied.new.packs == 0 {
+            return Ok(());
+        }
+        let known: BTreeSet<&str> = state.gc.iter().map(|record| record.object.name.as_str()).collect();
+        let now = self.repository.gc_records()?;
+        if now.iter().all(|name| known.contains(name.as_str())) { Ok(()) } else { Err(Error::Changed) }
+    }
+
+    /// Writes a gc record of what no snapshot needs now, and removes those that it makes superfluous.
+    fn condemn(
+        &self,
+        state: &State,
+        plan: &Plan,
+        copied: Copied,
+        ages: &mut Ages,
+        done: &mut Done,
+    ) -> Result<(), Error> {
+        let mut fresh: Vec<ObjectId> = Vec::new();
+        for (_, pack) in plan.with(&state.census, Fate::Condemn) {
+            fresh.push(pack.id);
+            done.condemned.add(pack.stored.unwrap_or(0));
+        }
+        let moved: BTreeSet<ObjectId> = copied.packs.into_iter().collect();
+        for (_, pack) in plan.with(&state.census, Fate::Repack).filter(|(_, pack)| moved.contains(&pack.id)) {
+            fresh.push(pack.id);
+            done.condemned.add(pack.stored.unwrap_or(0));
+            done.repacked.add(pack.stored.unwrap_or(0));
+        }
+        done.new_packs = copied.new;
+        done.damaged = copied.damaged;
+        let there = |pack: &(&CensusPack, &Fate)| *pack.1 != Fate::Delete;
+        let census = state.census.packs().iter().zip(&plan.fates);
+        let there: BTreeSet<ObjectId> = census.filter(there).map(|(pack, _)| pack.id).collect();
+        let spent = |record: &&Condemnation| record.packs.iter().all(|pack| !there.contains(pack));
+        if fresh.is_empty() && state.gc.iter().filter(spent).count() < MANY_RECORDS {
+            return Ok(());
+        }
+        let names = names(&state.gc, &there, &fresh);
+        let record = self.repository.condemn(self.clock.now(), names)?;
+        ages.written(&record.object.name, self.clock);
+        ages.note(self.repository, self.monitor);
+        let old = superfluous(&state.gc, &record, &there);
+        for object in &old {
+            self.repository.remove_pruned(object)?;
+        }
+        done.records = old.len() as u64;
+        Ok(())
+    }
+}
+
+/// What a new record names: packs that are gone, as older records name them, and those that are condemned now.
+fn names(gc: &[Condemnation], there: &BTreeSet<ObjectId>, fresh: &[ObjectId]) -> Vec<ObjectId> {
+    let mut known: BTreeSet<ObjectId> = fresh.iter().copied().collect();
+    // From the newest to the oldest, so that what is forgotten is what went first.
+    let newest_first = gc.iter().rev().flat_map(|record| record.packs.iter().rev());
+    let gone = newest_first.filter(|pack| !there.contains(pack) && known.insert(**pack)).take(GONE);
+    let mut names: Vec<ObjectId> = gone.copied().collect();
+    names.reverse();
+    names.extend(fresh);
+    names
+}
+
+/// Records each pack of which a newer one names, or which are gone and were forgotten as the oldest.
+fn superfluous(gc: &[Condemnation], new: &Condemnation, there: &BTreeSet<ObjectId>) -> Vec<ObjectInfo> {
+    let mut records: Vec<&Condemnation> = gc.iter().chain([new]).collect();
+    records.sort_by_key(|record| record.order());
+    let named: BTreeSet<ObjectId> = new.packs.iter().copied().collect();
+    let full = named.iter().filter(|pack| !there.contains(pack)).count() >= GONE;
+    let mut covered = BTreeSet::<ObjectId>::new();
+    let mut old = Vec::new();
+    for (age, record) in records.iter().rev().enumerate() {
+        let forgotten = |pack: &ObjectId| full && !there.contains(pack) && !named.contains(pack);
+        if age > 0 && record.packs.iter().all(|pack| covered.contains(pack) || forgotten(pack)) {
+            old.push(record.object.clone());
+        }
+        // By one from the future nobody could tell how old what it names is.
+        if record.time <= new.time {
+            covered.extend(&record.packs);
+        }
+    }
+    old
+}
