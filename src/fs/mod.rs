@@ -25,8 +25,8 @@ mod tests;
 
 pub use apply::{Times, set_mode, set_mode_at, set_owner, set_owner_at, set_times, set_times_at};
 pub use atomic::{
-    TempFile, create_private_dir_all, remove_empty_dirs, remove_file, remove_old_temporaries, sync_dir, write_atomic,
-    write_new,
+    TempFile, create_private_dir_all, remove_empty_dirs, remove_file, remove_old_temporaries, sync_dir,
+    write_atomic, write_new,
 };
 pub use dir::Dir;
 pub use holders::{Holder, holders, is_running};

@@ -109,7 +109,10 @@ impl Repository {
             replaced.push(object.id);
             blobs += more;
         }
-        written.extend(write_index(self, &packs, &replaced)?);
+        // Where nothing is left to be listed nothing need be said: what was replaced will be removed.
+        if !packs.is_empty() {
+            written.extend(write_index(self, &packs, &replaced)?);
+        }
         Ok(written)
     }
 

@@ -310,8 +310,8 @@ fn bearable(needed: u64, percent: f64) -> u64 {
     ((needed as f64 * percent.max(0.0) / 100.0) as u64).max(least)
 }
 
-/// Index objects that list what is to be removed, those that others replace, and small ones when there are
-/// many.
+/// Index objects that list what is to be removed, those that others replace, those that list nothing, and small
+/// ones when there are many.
 fn choose_objects(census: &Census, fates: &[Fate]) -> Vec<usize> {
     let objects = census.objects();
     let replaced: BTreeSet<_> = objects.iter().flat_map(|object| &object.replaces).collect();
@@ -321,6 +321,7 @@ fn choose_objects(census: &Census, fates: &[Fate]) -> Vec<usize> {
         let object = &objects[*n];
         object.packs.iter().any(|&pack| fates[pack as usize] == Fate::Delete)
             || replaced.contains(&object.object.id)
+            || object.packs.is_empty()
             || merge && small(n)
     };
     (0..objects.len()).filter(wanted).collect()

@@ -54,7 +54,8 @@ fn what_no_snapshot_needs_is_condemned_then_removed() {
     assert_eq!((done.condemned.packs, done.deleted.packs, done.rewritten), (0, 1, 1));
     // The newest record stays, and with it the name of what is gone.
     assert_eq!((world.names(Folder::Packs).len(), world.names(Folder::Gc).len()), (1, 1));
-    assert_eq!(world.names(Folder::Index).len(), 1);
+    let (repository, ..) = world.open("a");
+    assert_eq!(world.names(Folder::Index).len(), 1, "{}", world.describe(&repository));
     world.is_whole();
     assert_eq!(world.prune().done.unwrap(), super::super::Done::default());
 }
