@@ -252,16 +252,25 @@ fn waiting(s: &Summary) -> Vec<String> {
 }
 
 fn done(s: &Summary, d: &Done) -> Vec<String> {
-    let mut lines = vec![
-        format!("removed {}", amount(d.deleted)),
-        format!("condemned {}; the next prune after --grace removes them", amount(d.condemned)),
-    ];
+    let mut lines = Vec::new();
+    if d.deleted.packs > 0 {
+        lines.push(format!("removed {}", amount(d.deleted)));
+    }
+    if d.condemned.packs > 0 {
+        lines.push(format!("condemned {}; a later prune removes them", amount(d.condemned)));
+    }
     if d.repacked.packs > 0 {
         lines.push(format!(
             "of these {} were needed in part, which is in {} now",
             amount(d.repacked),
             amount(d.new_packs)
         ));
+    }
+    if d.rewritten > 0 {
+        lines.push(format!("wrote anew {}", units::count(d.rewritten, "index object")));
+    }
+    if lines.is_empty() {
+        lines.push("there was nothing to remove or condemn".to_owned());
     }
     lines.extend(waiting(s));
     lines

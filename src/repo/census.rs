@@ -278,7 +278,7 @@ mod tests {
     }
 
     /// The figure for large repositories: `cargo nextest run --release --lib --run-ignored all -E
-    /// 'test(ten_million)' --no-capture`.
+    /// 'test(ten_million)'`; it is left in `/tmp/exuvia-census`.
     #[test]
     #[ignore = "writes 400 MiB"]
     fn memory_for_ten_million_blobs() {
@@ -316,7 +316,9 @@ mod tests {
         let objects = repository.list(crate::repo::Folder::Index).unwrap();
         let before = peak();
         let census = Census::take(&repository, &objects, &packs, &|_| false).unwrap();
-        println!("{} blobs: {} MiB, of which {before} MiB before", census.places().len(), peak());
+        let report =
+            format!("{} blobs: {} MiB, of which {before} MiB before\n", census.places().len(), peak());
+        std::fs::write(std::env::temp_dir().join("exuvia-census"), report).unwrap();
         assert_eq!(census.places().len() as u64, next);
         assert!(census.number(&id(next / 2)).is_some());
     }

@@ -92,7 +92,7 @@ fn forgetting_and_pruning_in_one() {
     let lines: Vec<Value> = run.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines[0]["removed"].as_array().unwrap().len(), 2, "{}", run.text());
     assert_eq!(lines[1]["done"]["condemned"]["packs"], 2, "{}", run.text());
-    put(&place.path("tree"), "a", b"x");
+    put(&place.path("tree"), "a", &noise(9, 200_000));
     place.backup("tree");
     let first = place.snapshots().remove(0);
     place.run(&["forget", &first, "--yes", "--prune", "--dry-run"]).exits(0);
