@@ -19,13 +19,14 @@ use exuvia::format::index_v1::{self, Index, PackInfo};
 use exuvia::format::key_v1::Secrets;
 use exuvia::format::marker_v1::{Marker, Operation};
 use exuvia::format::pack_v1::{self, BlobInfo, FrameInfo, TRAILER};
+use exuvia::format::removal_v1::{self, Removal};
 use exuvia::format::sealed_v1::{Randomness, Sealer};
 use exuvia::format::segment_v1::{self, Child, LeafBuilder, Segment};
 use exuvia::format::{FormatError, key_v1, slices_v1, snapshot_v1};
 use exuvia::model::{
     BlobId, BlobKind, Capture, Classify, Content, ContentHash, DatabaseRecord, Entry, EntryKind, FileError,
-    Integrity, Loss, ManifestRef, Metadata, ObjectId, Owner, Reason, RepoPath, RepositoryId, Slice, Slices,
-    Snapshot, SnapshotKind, Stats, Timestamp, WriterId, WriterKeyId, Xattr, compare_paths,
+    Integrity, Loss, ManifestRef, Metadata, ObjectId, Owner, Reason, Removed, RepoPath, RepositoryId, Slice,
+    Slices, Snapshot, SnapshotKind, Stats, Timestamp, WriterId, WriterKeyId, Xattr, compare_paths,
 };
 use exuvia::repo::{Folder, pack_name, parse_name, record_name};
 use serde_json::Value;
@@ -45,6 +46,7 @@ const FILES: &[(&str, Check)] = &[
     ("node.json", node),
     ("pack.json", pack),
     ("path.json", path),
+    ("removal.json", removal),
     ("roles.json", roles),
     ("sealed.json", sealed),
     ("slices.json", slices),
@@ -309,6 +311,7 @@ fn kind(word: &str) -> ObjectKind {
         "snapshot" => ObjectKind::Snapshot,
         "gc" => ObjectKind::Gc,
         "acceptance" => ObjectKind::Acceptance,
+        "removal" => ObjectKind::Removal,
         other => panic!("kind {other}"),
     }
 }
@@ -362,6 +365,21 @@ fn records<T: Debug + PartialEq>(
             assert_eq!(sealed, object, "{}", case.at);
         }
     }
+}
+
+fn removal(file: &V) {
+    records(file, ObjectKind::Removal, removal_v1::decode, removal_v1::encode, |v| {
+        let mut removed = Removed::default();
+        for run in v.get("runs").list() {
+            removed.add_run(
+                WriterId(run.get("writer").array()),
+                run.get("first").int(),
+                run.get("last").int(),
+            );
+        }
+        v.get("snapshots").list().iter().for_each(|id| removed.add_unreadable(ObjectId(id.array())));
+        Removal { time: v.get("time").time(), removed }
+    });
 }
 
 fn gc(file: &V) {

@@ -99,7 +99,7 @@ def time(t):
 
 REPOSITORY = pattern("repository", 16)
 MASTER = pattern("master", 32)
-KINDS = {"pack": 1, "index": 2, "snapshot": 3, "gc": 4, "acceptance": 6}
+KINDS = {"pack": 1, "index": 2, "snapshot": 3, "gc": 4, "acceptance": 6, "removal": 7}
 CONTEXTS = [
     "blob id, data",
     "blob id, meta",
@@ -117,7 +117,7 @@ def sub_key(use, master=MASTER):
     return derive("exuvia format 1: " + use, master)
 
 
-WRAPS = {1: "wrap, packs", 2: "wrap, index", 3: "wrap, snapshots", 4: "wrap, index", 6: "wrap, snapshots"}
+WRAPS = {1: "wrap, packs", 2: "wrap, index", 3: "wrap, snapshots", 4: "wrap, index", 6: "wrap, snapshots", 7: "wrap, snapshots"}
 
 
 # Sections 4.2, 4.3 -----------------------------------------------------------------------------------

@@ -124,6 +124,40 @@ def acceptance():
     f.write()
 
 
+def removal():
+    f, ok, bad = record_file("removal.json", "Removal records (section 10.2) and the objects that hold them.", 7)
+    ids = sorted(pattern(f"removed {i}", 32) for i in range(3))
+    writers = sorted(pattern(f"writer {i}", 16) for i in range(2))
+    run = lambda r: r[0] + r_int(r[1]) + r_int(r[2])
+    record = lambda t, runs, snapshots=(), extensions=(): \
+        time(t) + r_list([run(r) for r in runs]) + r_list(list(snapshots)) + r_list(list(extensions))
+    value = lambda t, runs, snapshots=(): {
+        "time": t, "runs": [{"writer": w, "first": a, "last": b} for w, a, b in runs], "snapshots": list(snapshots)}
+    a, b = writers
+    for name, t, runs, snapshots in (
+        ("none", (0, 0), [], []),
+        ("one number", (1771459200, 5), [(a, 1, 1)], []),
+        ("runs of two writers", (-1, 999999999), [(a, 1, 250), (a, 252, 70000), (b, 3, U64)], ids),
+        ("ids only", (1, 0), [], ids[:1]),
+    ):
+        ok(name, record(t, runs, snapshots), value(t, runs, snapshots))
+    ok("optional extension", record((1, 0), [(a, 1, 2)], [], [extension(1, 0, b"abc")]), value((1, 0), [(a, 1, 2)]), False)
+    bad("required extension", record((1, 0), [], [], [extension(1, 1, b"")]), "unsupported")
+    bad("nanoseconds", record((1, 1000000000), []))
+    bad("sequence 0", record((1, 0), [(a, 0, 1)]))
+    bad("backwards", record((1, 0), [(a, 2, 1)]))
+    bad("runs that overlap", record((1, 0), [(a, 1, 5), (a, 5, 9)]))
+    bad("runs that touch", record((1, 0), [(a, 1, 5), (a, 6, 9)]))
+    bad("run after the last number", record((1, 0), [(a, 1, U64), (a, 3, 4)]))
+    bad("runs out of order", record((1, 0), [(a, 7, 9), (a, 1, 5)]))
+    bad("writers out of order", record((1, 0), [(b, 1, 1), (a, 1, 1)]))
+    bad("ids out of order", record((1, 0), [], [ids[1], ids[0]]))
+    bad("id twice", record((1, 0), [], [ids[0], ids[0]]))
+    bad("bytes left over", record((1, 0), []) + b"\0")
+    bad("more runs promised than there are", time((1, 0)) + b"\xfd" + struct.pack("<Q", 1 << 60) + b"\0\0")
+    f.write()
+
+
 def snapshot():
     f, ok, bad = record_file("snapshot.json", "Snapshot records (section 9) and the objects that hold them.", 3)
     stats = ["files", "dirs", "others", "bytes", "files_new", "files_changed", "files_unmodified", "files_removed",
@@ -598,7 +632,7 @@ def names():
     ok(f"keys/{id}", "keys")
     ok(f"packs/{id[:2]}/{id}", "packs")
     ok(f"index/{id}", "index")
-    for folder in ("snapshots", "safety", "gc", "accepted"):
+    for folder in ("snapshots", "safety", "gc", "accepted", "removed"):
         ok(f"{folder}/2026-02-19T00-00-00Z-{id}", folder, 1771459200)
     ok(f"snapshots/1969-12-31T23-59-59Z-{id}", "snapshots", -1)
     ok(f"snapshots/2024-02-29T12-34-56Z-{id}", "snapshots", 1709210096)
@@ -609,10 +643,10 @@ def names():
         f"snapshots/2026-02-19t00-00-00z-{id}", f"snapshots/2026-02-19T00:00:00Z-{id}", f"snapshots/2026-02-30T00-00-00Z-{id}",
         f"snapshots/2023-02-29T00-00-00Z-{id}", f"snapshots/2026-02-19T24-00-00Z-{id}", f"snapshots/2026-02-19T23-59-60Z-{id}",
         f"snapshots/2026-2-19T00-00-00Z-{id}", f"snapshots/+026-02-19T00-00-00Z-{id}", f"snapshots/2026-02-19T00-00-00Z{id}",
-        f"snapshots/2026-02-19T00-00-00Z-{id[:-1]}", f"gc/.tmp-{id}", f"accepted/{id}", f"full/{id}", f"snapshots/\u00e9026-02-19T00-00-00Z-{id}",
+        f"snapshots/2026-02-19T00-00-00Z-{id[:-1]}", f"gc/.tmp-{id}", f"accepted/{id}", f"removed/{id}", f"full/{id}", f"snapshots/\u00e9026-02-19T00-00-00Z-{id}",
     ):
         f.bad(name, "ignored")
     f.write()
 
 
-ALL = (index, gc, acceptance, snapshot, slices, leaves, nodes, chunker, paths, names)
+ALL = (index, gc, acceptance, removal, snapshot, slices, leaves, nodes, chunker, paths, names)

@@ -2,7 +2,7 @@
 #![no_main]
 
 use exuvia::crypto::ObjectKind;
-use exuvia::format::{acceptance_v1, gc_v1, index_v1, snapshot_v1};
+use exuvia::format::{acceptance_v1, gc_v1, index_v1, removal_v1, snapshot_v1};
 use exuvia_fuzz::{randomness, sealer};
 use libfuzzer_sys::arbitrary::Unstructured;
 use libfuzzer_sys::fuzz_target;
@@ -21,6 +21,10 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(acceptance) = exuvia_fuzz::acceptance(&mut u) else { return };
     let record = acceptance_v1::encode(&acceptance).expect("it encodes");
     assert_eq!(acceptance_v1::decode(&through_an_object(ObjectKind::Acceptance, &record)), Ok(acceptance));
+
+    let Ok(removal) = exuvia_fuzz::removal(&mut u) else { return };
+    let record = removal_v1::encode(&removal).expect("it encodes");
+    assert_eq!(removal_v1::decode(&through_an_object(ObjectKind::Removal, &record)), Ok(removal));
 
     let Ok(index) = exuvia_fuzz::index(&mut u) else { return };
     let record = index_v1::encode(&index).expect("it encodes");

@@ -8,12 +8,13 @@ use exuvia::format::acceptance_v1::Acceptance;
 use exuvia::format::gc_v1::GcRecord;
 use exuvia::format::index_v1::{Index, PackInfo};
 use exuvia::format::pack_v1::{BlobInfo, FrameInfo};
+use exuvia::format::removal_v1::Removal;
 use exuvia::format::sealed_v1::{HEADER, Randomness, Sealer};
 use exuvia::format::{limits, segment_v1::Child};
 use exuvia::model::{
     BlobId, BlobKind, Capture, Content, ContentHash, DatabaseRecord, Entry, EntryKind, FileError, Integrity,
-    Loss, ManifestRef, Metadata, ObjectId, Owner, Reason, RepoPath, RepositoryId, Slice, Slices, Snapshot,
-    SnapshotKind, Stats, Timestamp, WriterId, Xattr,
+    Loss, ManifestRef, Metadata, ObjectId, Owner, Reason, Removed, RepoPath, RepositoryId, Slice, Slices,
+    Snapshot, SnapshotKind, Stats, Timestamp, WriterId, Xattr,
 };
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 
@@ -196,6 +197,20 @@ pub fn gc(u: &mut U<'_>) -> Result<GcRecord> {
 /// Any acceptance.
 pub fn acceptance(u: &mut U<'_>) -> Result<Acceptance> {
     Ok(Acceptance { time: time(u)?, snapshots: list(u, 9, |u| id(u).map(ObjectId))? })
+}
+
+/// Any removal record.
+pub fn removal(u: &mut U<'_>) -> Result<Removal> {
+    let mut removed = Removed::default();
+    for (writer, first, length) in
+        list(u, 9, |u| Ok((u.arbitrary()?, u.int_in_range(1..=99u64)?, u.arbitrary::<u64>()?)))?
+    {
+        removed.add_run(WriterId([writer; 16]), first, first.saturating_add(length));
+    }
+    for id in list(u, 9, id)? {
+        removed.add_unreadable(ObjectId(id));
+    }
+    Ok(Removal { time: time(u)?, removed })
 }
 
 fn loss(u: &mut U<'_>) -> Result<Loss> {

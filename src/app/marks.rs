@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::run::{open, open_with_any_key, time_of, zoned};
 use super::{AppError, Session, SnapshotInfo};
 use crate::model::{ObjectId, SnapshotKind, WriterKeyId};
+use crate::ops::history::{self, Vanished};
 use crate::ops::{alarm, select};
 use crate::repo::{Catalog, CatalogEntry, Repository};
 
@@ -21,6 +22,8 @@ pub struct Listing {
     pub writers: BTreeMap<ObjectId, WriterKeyId>,
     /// Those that somebody accepted, of those that the shrink alarm was raised over.
     pub accepted: BTreeSet<ObjectId>,
+    /// Snapshots of any kind that this machine has seen, and that vanished.
+    pub vanished: Vec<Vanished>,
 }
 
 impl Listing {
@@ -35,8 +38,11 @@ impl Listing {
             listing.sealed = catalog.entries().to_vec();
             return Ok(listing);
         }
+        let mut listed = history::Listed::names(kind, &catalog);
         for entry in catalog.entries() {
-            match repository.snapshot(entry) {
+            let read = repository.snapshot(entry);
+            listed.marks.extend(read.iter().map(|snapshot| (entry.id, snapshot.mark())));
+            match read {
                 Ok(snapshot) => {
                     listing.snapshots.push(SnapshotInfo { id: entry.id, snapshot });
                     listing.writers.extend(repository.sealed_by(entry)?.map(|writer| (entry.id, writer)));
@@ -48,6 +54,12 @@ impl Listing {
                 }
             }
         }
+        // What cannot be remembered is no reason to show nothing.
+        listing.vanished =
+            history::look(repository, &[listed], session.monitor.as_ref()).unwrap_or_else(|e| {
+                session.monitor.warning(None, &e.to_string());
+                Vec::new()
+            });
         if listing.snapshots.iter().any(|info| info.snapshot.is_marked()) {
             listing.accepted = repository.accepted()?;
         }

@@ -9,6 +9,7 @@ mod drill;
 mod error;
 mod find;
 mod forget;
+mod history;
 mod key_roles;
 mod location;
 mod marks;
@@ -29,6 +30,7 @@ pub use drill::drill;
 pub use error::AppError;
 pub use find::{FindOutcome, FindRequest, find};
 pub use forget::{ForgetPlan, ForgetRequest, forget, forget_named};
+pub use history::{SettlePlan, missing};
 pub use key_roles::{Rotated, RotationPlan, WriterKeyAdded, key_add_writer, key_rotation};
 pub use location::{Location, LocationError, SCHEME};
 pub use marks::{Listing, accept, listing};
@@ -56,6 +58,7 @@ pub use crate::ops::diff::{Difference, Patch, Request as DiffOptions, Summary as
 pub use crate::ops::drill::Error as DrillError;
 pub use crate::ops::find::{Tree as FoundTree, Version};
 pub use crate::ops::forget::{Error as ForgetError, Verdict as ForgetVerdict};
+pub use crate::ops::history::{Gap, Vanished};
 pub use crate::ops::restore::Outcome as RestoreOutcome;
 pub use crate::ops::retention::{Filter, Group, Grouping, GroupingError, Judged};
 pub use crate::ops::rollback::{

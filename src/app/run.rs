@@ -262,7 +262,10 @@ fn staging(state_dir: &std::path::Path, info: &SnapshotInfo) -> PathBuf {
 /// Checks a repository.
 pub fn check(session: &Session, request: &CheckRequest) -> Result<CheckOutcome, AppError> {
     let (repository, _) = open_with_any_key(session)?;
-    Ok(ops_check::run(&repository, request.read_data, session.threads, &session.monitor, &session.clock)?)
+    let mut outcome =
+        ops_check::run(&repository, request.read_data, session.threads, &session.monitor, &session.clock)?;
+    super::history::add_to(&mut outcome, &repository, session)?;
+    Ok(outcome)
 }
 
 /// Sizes of a repository.
@@ -281,9 +284,15 @@ pub fn stats(session: &Session) -> Result<StatsOutcome, AppError> {
         stats.blobs += 1;
         stats.unique_bytes += u64::from(place.length);
     }
-    for folder in
-        [Folder::Keys, Folder::Index, Folder::Snapshots, Folder::Safety, Folder::Gc, Folder::Accepted]
-    {
+    for folder in [
+        Folder::Keys,
+        Folder::Index,
+        Folder::Snapshots,
+        Folder::Safety,
+        Folder::Gc,
+        Folder::Accepted,
+        Folder::Removed,
+    ] {
         stats.other_bytes += repository.list(folder)?.iter().map(|o| o.size).sum::<u64>();
     }
     for entry in Catalog::load(&repository, SnapshotKind::Regular)?.entries() {

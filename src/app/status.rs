@@ -9,7 +9,7 @@ use super::{AppError, Session, SnapshotInfo};
 use crate::fs;
 use crate::model::{DrillResult, Snapshot, SnapshotKind, Timestamp, Verdict};
 use crate::ops::backup;
-use crate::repo::Catalog;
+use crate::ops::history::Vanished;
 
 /// What is not well.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub enum Health {
     Shrunk(usize),
     /// Records of snapshots that cannot be read.
     Unreadable(u64),
+    /// Snapshots that this machine has seen are gone, and nobody said to have removed them.
+    Vanished(usize),
 }
 
 /// The state of the backups of one state dir.
@@ -39,6 +41,8 @@ pub struct StatusOutcome {
     pub drill: Option<DrillResult>,
     /// Snapshots that the shrink alarm was raised over and nobody accepted, oldest first.
     pub alarms: Vec<SnapshotInfo>,
+    /// Snapshots that this machine has seen, that are gone, and that nobody said to have removed.
+    pub vanished: Vec<Vanished>,
     /// What is not well; nothing when all is.
     pub problems: Vec<Health>,
 }
@@ -47,7 +51,9 @@ pub struct StatusOutcome {
 pub fn status(session: &Session, state_dir: &Path) -> Result<StatusOutcome, AppError> {
     let (repository, _) = open_with_any_key(session)?;
     let mut listing = Listing::load(session, &repository, SnapshotKind::Regular)?;
-    let safety = Catalog::load(&repository, SnapshotKind::Safety)?.entries().len() as u64;
+    let safety = Listing::load(session, &repository, SnapshotKind::Safety)?;
+    let Listing { vanished, .. } = safety;
+    let safety = (safety.snapshots.len() + safety.sealed.len()) as u64 + safety.unreadable;
     // As a backup records it; a directory that is not there cannot be asked.
     let root = state_dir.canonicalize().unwrap_or_else(|_| state_dir.to_path_buf());
     // A writer key reads none of what is there: what this machine remembers of its own must do.
@@ -74,8 +80,20 @@ pub fn status(session: &Session, state_dir: &Path) -> Result<StatusOutcome, AppE
     if listing.unreadable > 0 {
         problems.push(Health::Unreadable(listing.unreadable));
     }
+    if !vanished.is_empty() {
+        problems.push(Health::Vanished(vanished.len()));
+    }
     let snapshots = if sealed > 0 { sealed } else { listing.snapshots.len() as u64 + listing.unreadable };
-    Ok(StatusOutcome { now: session.clock.now(), newest, snapshots, safety, drill, alarms, problems })
+    Ok(StatusOutcome {
+        now: session.clock.now(),
+        newest,
+        snapshots,
+        safety,
+        drill,
+        alarms,
+        vanished,
+        problems,
+    })
 }
 
 /// It is of all of a directory, and was taken on this machine.

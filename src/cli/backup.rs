@@ -11,7 +11,7 @@ use super::interrupt::OnSignal;
 use super::output::Style;
 use super::repository::Place;
 use super::text::{self, JsonFileError};
-use super::{losses, settings, units};
+use super::{losses, settings, units, vanished};
 use crate::app::{
     self, BackupOutcome, BackupRequest, Compression, ProfileChoice, RequestCounts, Selection, Threshold,
 };
@@ -178,6 +178,7 @@ struct Summary<'a> {
     unchanged: bool,
     dry_run: bool,
     alarm: Vec<losses::JsonLoss>,
+    vanished: Vec<vanished::JsonVanished>,
 }
 
 #[derive(Serialize)]
@@ -221,6 +222,7 @@ fn summary(o: &BackupOutcome, dry_run: bool) -> Summary<'_> {
         unchanged: o.unchanged,
         dry_run,
         alarm: losses::json(&o.snapshot),
+        vanished: vanished::json(&o.vanished),
     }
 }
 
@@ -307,6 +309,10 @@ pub(super) fn run(args: Args, ctx: &Context) -> Result<Status, CliError> {
         ctx.output.warn("no file belongs to the sets that were asked for");
     }
     warn_of_losses(ctx, &outcome);
+    if !outcome.vanished.is_empty() {
+        let message = vanished::words(&outcome.vanished);
+        if ctx.args.quiet { ctx.output.announce(&message) } else { ctx.output.warn(&message) }
+    }
     if ctx.output.json {
         ctx.output.document(&summary(&outcome, args.dry_run))?;
     } else {
@@ -434,6 +440,7 @@ mod tests {
                 path: RepoPath::new(b"a\xff".to_vec()).unwrap(),
                 message: "no".to_owned(),
             }],
+            vanished: Vec::new(),
             tables: Vec::new(),
             requests: RequestCounts { put: 3, ..RequestCounts::default() },
         }
@@ -453,7 +460,7 @@ mod tests {
              \"duration_ms\":0,\"remote_requests\":{{\"put\":3,\"get\":0,\"list\":0,\"delete\":0,\"stat\":0}},\
              \"unchanged\":false,\"dry_run\":false,\
              \"alarm\":[{{\"what\":\"files\",\"before\":9,\"now\":2}},\
-             {{\"what\":\"database\",\"path\":\"d\u{fffd}\",\"path_base64\":\"ZP8=\",\"before\":7,\"now\":null}}]}}"
+             {{\"what\":\"database\",\"path\":\"d\u{fffd}\",\"path_base64\":\"ZP8=\",\"before\":7,\"now\":null}}],\"vanished\":[]}}"
         );
         assert_eq!(json, want);
     }

@@ -9,7 +9,7 @@ use super::error::{CliError, Status};
 use super::global::{self, Context, Opened};
 use super::interrupt::OnSignal;
 use super::output::{Style, Table};
-use super::{confirm, prune, text, units};
+use super::{confirm, prune, text, units, vanished};
 use crate::app::{self, Filter, ForgetRequest, ForgetVerdict, Group, Grouping, Judged};
 use crate::config;
 use crate::model::{Age, ObjectId, Policy, Snapshot, SnapshotKind};
@@ -27,7 +27,7 @@ use crate::model::{Age, ObjectId, Policy, Snapshot, SnapshotKind};
 /// Only the records of snapshots are removed. The space is freed by a prune, which --prune runs afterwards.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  exuvia forget --keep-daily 7 --keep-weekly 4 --keep-monthly 6 --dry-run\n  exuvia forget --keep-within 14d --keep-tag release --yes --prune\n  exuvia forget --policy '{daily: 7, weekly: 4, monthly: 6}'\n  exuvia forget 3f9a1c20\n  exuvia forget --safety 3f9a1c20 77b0e4d1 --yes"
+    after_help = "Examples:\n  exuvia forget --keep-daily 7 --keep-weekly 4 --keep-monthly 6 --dry-run\n  exuvia forget --keep-within 14d --keep-tag release --yes --prune\n  exuvia forget --policy '{daily: 7, weekly: 4, monthly: 6}'\n  exuvia forget 3f9a1c20\n  exuvia forget --safety 3f9a1c20 77b0e4d1 --yes\n  exuvia forget --missing --dry-run"
 )]
 pub(super) struct Args {
     /// Ids of snapshots to be removed, or unique beginnings of them
@@ -37,6 +37,10 @@ pub(super) struct Args {
     /// The ids are those of safety snapshots
     #[arg(long, conflicts_with_all = ["rules", "narrowing", "force", "dry_run"])]
     safety: bool,
+
+    /// Say of snapshots that are missing, though nobody removed them with this program, that it was on purpose
+    #[arg(long, conflicts_with_all = ["ids", "safety", "rules", "narrowing"])]
+    missing: bool,
 
     #[command(flatten)]
     rules: Rules,
@@ -252,6 +256,9 @@ fn json_judged<'a>(judged: &Judged, (id, snapshot): &'a (ObjectId, Snapshot)) ->
 }
 
 pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
+    if args.missing {
+        return settle(args, ctx);
+    }
     if !args.ids.is_empty() {
         // Who needs to be asked needs to be ended by a signal; a removal is one request.
         let opened = ctx.open(OnSignal::End)?;
@@ -373,6 +380,62 @@ fn heading(group: &Group) -> String {
     let (kept, removed) = group.counts();
     let about = if words.is_empty() { "all snapshots".to_owned() } else { words.join(" ") };
     format!("{about}: {kept} kept, {removed} removed")
+}
+
+/// The last line of `--json` where what is missing is settled.
+#[derive(Serialize)]
+struct Settled {
+    r#type: &'static str,
+    dry_run: bool,
+    vanished: Vec<vanished::JsonVanished>,
+    gaps: Vec<JsonGap>,
+}
+
+/// Numbers of a writer's snapshots.
+#[derive(Serialize)]
+struct JsonGap {
+    writer: String,
+    first: u64,
+    last: u64,
+}
+
+/// Says that what is missing was removed on purpose.
+fn settle(args: &Args, ctx: &Context) -> Result<Status, CliError> {
+    let opened = ctx.open(OnSignal::End)?;
+    let plan = opened.run(app::missing)?;
+    let mut list: Vec<String> =
+        plan.vanished().iter().map(|v| format!("{} of {}", v.id.short(), units::local(v.time))).collect();
+    list.extend(
+        plan.gaps()
+            .iter()
+            .map(|gap| format!("{} to {} of writer {}", gap.first, gap.last, gap.writer.short())),
+    );
+    let settled = Settled {
+        r#type: "summary",
+        dry_run: args.dry_run,
+        vanished: vanished::json(plan.vanished()),
+        gaps: plan
+            .gaps()
+            .iter()
+            .map(|gap| JsonGap { writer: gap.writer.to_string(), first: gap.first, last: gap.last })
+            .collect(),
+    };
+    let list = list.join(", ");
+    if !args.dry_run && !list.is_empty() {
+        if !confirm::ask(&format!("Were these snapshots removed on purpose: {list}?"), args.yes)? {
+            return Err(CliError::failed("nothing was written down"));
+        }
+        opened.run(|session| plan.run(session))?;
+    }
+    if ctx.output.json {
+        ctx.output.document(&settled)?;
+    } else if list.is_empty() {
+        ctx.output.summary("no snapshot is missing")?;
+    } else {
+        let done = if args.dry_run { "missing" } else { "written down as removed" };
+        ctx.output.summary(&format!("{done}: {list}"))?;
+    }
+    Ok(Status::Done)
 }
 
 /// Removes what is named.

@@ -14,6 +14,7 @@ mod settings;
 mod snap_path;
 mod text;
 mod units;
+mod vanished;
 
 mod auto_restore;
 mod backup;

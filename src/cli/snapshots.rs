@@ -6,7 +6,7 @@ use super::error::{CliError, Status};
 use super::global::{Context, Opened};
 use super::interrupt::OnSignal;
 use super::output::{Style, Table};
-use super::{losses, text, units};
+use super::{losses, text, units, vanished};
 use crate::app::{self, CatalogEntry, Listing, SnapshotInfo};
 use crate::model::{SnapshotKind, Timestamp};
 
@@ -119,6 +119,9 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
     if !listing.sealed.is_empty() {
         let kind = if args.safety { SnapshotKind::Safety } else { SnapshotKind::Regular };
         return sealed(ctx, &listing.sealed, kind);
+    }
+    if !listing.vanished.is_empty() {
+        ctx.output.warn(&vanished::words(&listing.vanished));
     }
     let list = &listing.snapshots;
     if ctx.output.json {

@@ -10,14 +10,14 @@ use super::global::Context;
 use super::interrupt::OnSignal;
 use super::output::Style;
 use super::repository::Place;
-use super::{losses, text, units};
+use super::{losses, text, units, vanished};
 use crate::app::{self, Health, SnapshotInfo, StatusOutcome};
 use crate::model::{DrillResult, ErrorClass, Timestamp, Verdict};
 
 /// Tell whether all is well with the backups of the state dir
 ///
 /// Exit code 0 means that all is well; 1, that something is not: the state dir was never backed up from this machine,
-/// the last drill failed, or a snapshot is marked as shrunk and nobody accepted that.
+/// the last drill failed, a snapshot is marked as shrunk and nobody accepted that, or snapshots are gone that nobody removed.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  exuvia status\n  exuvia status --json | jq .newest.age_seconds")]
 pub(super) struct Args {}
@@ -26,7 +26,7 @@ pub(super) struct Args {}
 #[derive(Serialize)]
 struct Document<'a> {
     healthy: bool,
-    /// `never-backed-up`, `drill-failed`, `shrunk`, `unreadable`.
+    /// `never-backed-up`, `drill-failed`, `shrunk`, `unreadable`, `vanished`.
     problems: Vec<&'static str>,
     repository: text::JsonPath,
     state_dir: text::JsonPath,
@@ -35,6 +35,7 @@ struct Document<'a> {
     safety_snapshots: u64,
     last_drill: Option<JsonDrill<'a>>,
     alarms: Vec<Alarm>,
+    vanished: Vec<vanished::JsonVanished>,
 }
 
 #[derive(Serialize)]
@@ -59,6 +60,7 @@ fn word(problem: &Health) -> &'static str {
         Health::DrillFailed => "drill-failed",
         Health::Shrunk(_) => "shrunk",
         Health::Unreadable(_) => "unreadable",
+        Health::Vanished(_) => "vanished",
     }
 }
 
@@ -95,6 +97,7 @@ fn document<'a>(place: &Place, state_dir: &Path, o: &'a StatusOutcome) -> Docume
         safety_snapshots: o.safety,
         last_drill: o.drill.as_ref().map(Into::into),
         alarms: o.alarms.iter().map(alarm).collect(),
+        vanished: vanished::json(&o.vanished),
     }
 }
 
@@ -156,6 +159,10 @@ fn words(ctx: &Context, place: &Place, state_dir: &Path, o: &StatusOutcome) -> S
         let (id, lost) = (info.id.short(), losses::words(&info.snapshot).join("; "));
         lines.push(format!("{head}       {id} of {}: {lost}", units::local(info.snapshot.time)));
         lines.push(format!("             if that was meant: exuvia snapshots --accept {id}"));
+    }
+    if !o.vanished.is_empty() {
+        let head = ctx.output.paint(Style::Red, "vanished");
+        lines.push(format!("{head}     {}", vanished::words(&o.vanished)));
     }
     for problem in &o.problems {
         if let Health::Unreadable(n) = problem {

@@ -20,6 +20,8 @@ pub enum ObjectKind {
     Gc = 4,
     /// An acceptance of marked snapshots. 5 is that of a full archive.
     Acceptance = 6,
+    /// A removal record.
+    Removal = 7,
 }
 
 impl ObjectKind {
@@ -32,6 +34,7 @@ impl ObjectKind {
             Self::Snapshot => "snapshot record",
             Self::Gc => "gc record",
             Self::Acceptance => "acceptance",
+            Self::Removal => "removal record",
         }
     }
 
@@ -312,7 +315,9 @@ impl Keyring {
                 self.index.get(at).ok_or(CryptoError::Generation(generation))
             }
             ObjectKind::Pack => Ok(&self.owner(generation)?.packs),
-            ObjectKind::Snapshot | ObjectKind::Acceptance => Ok(&self.owner(generation)?.snapshots),
+            ObjectKind::Snapshot | ObjectKind::Acceptance | ObjectKind::Removal => {
+                Ok(&self.owner(generation)?.snapshots)
+            }
         }
     }
 
@@ -464,6 +469,7 @@ mod tests {
             (ObjectKind::Snapshot, false),
             (ObjectKind::Gc, true),
             (ObjectKind::Acceptance, false),
+            (ObjectKind::Removal, false),
         ] {
             let wrapped = owner.wrap_object_key(kind, &[0; 24], b"aad", &key).unwrap();
             let opened = writer.unwrap_object_key(kind, 0, &[0; 24], b"aad", &wrapped);

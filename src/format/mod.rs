@@ -12,6 +12,7 @@ pub mod limits;
 pub mod marker_v1;
 pub mod pack_v1;
 mod record;
+pub mod removal_v1;
 pub mod sealed_v1;
 pub mod segment_v1;
 pub mod slices_v1;

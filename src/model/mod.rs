@@ -6,6 +6,7 @@ mod drill;
 mod entry;
 mod id;
 mod path;
+mod removed;
 mod retention;
 mod secret;
 mod snapshot;
@@ -19,6 +20,7 @@ pub use entry::{
 pub use id::{BlobId, KeyId, ObjectId, ParseIdError, RepositoryId, WriterId, WriterKeyId};
 pub(crate) use path::MAX_PATH;
 pub use path::{PathError, RepoPath, compare_paths};
+pub use removed::{Removed, SnapshotMark};
 pub use retention::{Age, AgeError, CountError, Policy};
 pub use secret::Secret;
 pub use snapshot::{

@@ -1,6 +1,6 @@
 //! The record of one snapshot.
 
-use super::{BlobId, ObjectId, RepoPath, Timestamp, WriterId};
+use super::{BlobId, ObjectId, RepoPath, SnapshotMark, Timestamp, WriterId};
 
 /// Ordinary snapshot or one taken before an operation that overwrites live state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -188,6 +188,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What it is known by when its record is gone.
+    #[must_use]
+    pub fn mark(&self) -> SnapshotMark {
+        SnapshotMark { writer: self.writer, sequence: self.sequence }
+    }
+
     /// True when the shrink alarm was raised over it.
     #[must_use]
     pub fn is_marked(&self) -> bool {

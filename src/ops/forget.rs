@@ -2,11 +2,11 @@
 
 use super::alarm::Held;
 use super::retention::{self, Candidate, Filter, Group, Grouping};
-use super::select;
+use super::{history, select};
 use crate::format::marker_v1::Operation;
 use crate::model::{Classify, ErrorClass, ObjectId, Policy, Snapshot, SnapshotKind, Timestamp};
 use crate::repo::{Catalog, CatalogEntry, RepoError, Repository};
-use crate::report::Monitor;
+use crate::report::{Monitor, Silent};
 
 /// The fewest digits of an id that names a snapshot to be removed: `7` may well be a number of snapshots to keep.
 const FEWEST_DIGITS: usize = 8;
@@ -54,19 +54,23 @@ impl Classify for Error {
 
 /// A snapshot that is to be removed; made by this module only.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target(CatalogEntry);
+pub struct Target {
+    entry: CatalogEntry,
+    /// Its record, if that can be read.
+    snapshot: Option<Snapshot>,
+}
 
 impl Target {
     /// Its id.
     #[must_use]
     pub fn id(&self) -> ObjectId {
-        self.0.id
+        self.entry.id
     }
 
     /// When it was taken, to the second.
     #[must_use]
     pub fn time(&self) -> Timestamp {
-        Timestamp::from_secs(self.0.time)
+        Timestamp::from_secs(self.entry.time)
     }
 }
 
@@ -74,7 +78,7 @@ impl Target {
 /// Records need not be readable: a damaged one can be removed too.
 pub fn plan_safety(repository: &Repository, ids: &[String]) -> Result<Vec<Target>, Error> {
     repository.require(Operation::Delete)?;
-    named(&Catalog::load(repository, SnapshotKind::Safety)?, ids)
+    named(repository, &Catalog::load(repository, SnapshotKind::Safety)?, ids)
 }
 
 /// The same for regular snapshots. Those that are held back need `force`.
@@ -89,7 +93,7 @@ pub fn plan_regular(
         return Err(Error::NotAnId(word.clone()));
     }
     let catalog = Catalog::load(repository, SnapshotKind::Regular)?;
-    let targets = named(&catalog, ids)?;
+    let targets = named(repository, &catalog, ids)?;
     if !force {
         let all = Readable::of(repository, &catalog, monitor)?;
         let held = all.held(repository)?;
@@ -106,15 +110,21 @@ pub fn plan_regular(
     Ok(targets)
 }
 
-fn named(catalog: &Catalog, ids: &[String]) -> Result<Vec<Target>, Error> {
-    let mut targets: Vec<Target> = Vec::new();
+fn named(repository: &Repository, catalog: &Catalog, ids: &[String]) -> Result<Vec<Target>, Error> {
+    let mut entries: Vec<&CatalogEntry> = Vec::new();
     for id in ids {
-        let target = Target(select::by_id(catalog, id)?.clone());
-        if !targets.contains(&target) {
-            targets.push(target);
+        let entry = select::by_id(catalog, id)?;
+        if !entries.contains(&entry) {
+            entries.push(entry);
         }
     }
-    Ok(targets)
+    entries
+        .into_iter()
+        .map(|entry| match repository.snapshot(entry) {
+            Err(e) if e.is_service_failure() => Err(e.into()),
+            read => Ok(Target { entry: entry.clone(), snapshot: read.ok() }),
+        })
+        .collect()
 }
 
 /// The records that can be read.
@@ -194,20 +204,41 @@ pub fn judge(
         .collect();
     let groups = retention::judge(&candidates, policy, grouping, now);
     let gone = groups.iter().flat_map(|group| &group.snapshots).filter(|one| !one.is_kept());
-    let mut targets: Vec<_> = gone.map(|one| Target(judged[one.index].0.clone())).collect();
-    targets.sort_by(|a, b| a.0.cmp(&b.0));
+    let target = |(entry, snapshot): &(CatalogEntry, Snapshot)| Target {
+        entry: entry.clone(),
+        snapshot: Some(snapshot.clone()),
+    };
+    let mut targets: Vec<_> = gone.map(|one| target(judged[one.index])).collect();
+    targets.sort_by(|a, b| a.entry.cmp(&b.entry));
     let snapshots = judged.iter().map(|(entry, snapshot)| (entry.id, snapshot.clone())).collect();
     Ok(Verdict { snapshots, groups, unreadable: all.unreadable, targets })
 }
 
-/// Removes what was planned, in this order: the records, and nothing else. Interrupted, it has removed some, and
-/// the same plan made again names the others.
-pub fn run(repository: &Repository, targets: &[Target], monitor: &dyn Monitor) -> Result<(), Error> {
-    for Target(entry) in targets {
+/// Removes what was planned, in this order: the records, and before them a note that this is meant. Interrupted, it
+/// has removed some, and the same plan made again names the others.
+pub fn run(
+    repository: &Repository,
+    targets: &[Target],
+    time: Timestamp,
+    monitor: &dyn Monitor,
+) -> Result<(), Error> {
+    if targets.is_empty() {
+        return Ok(());
+    }
+    let announced: Vec<_> = targets.iter().map(|target| (&target.entry, target.snapshot.as_ref())).collect();
+    let superfluous = history::announce(repository, &announced, time)?;
+    for Target { entry, .. } in targets {
         if monitor.cancelled() {
             return Err(Error::Interrupted);
         }
         repository.remove_snapshot(entry)?;
     }
+    repository.drop_removals(&superfluous);
     Ok(())
+}
+
+/// Removes a snapshot that was just made, and that nobody will miss.
+pub fn withdraw(repository: &Repository, entry: &CatalogEntry, time: Timestamp) -> Result<(), Error> {
+    let target = Target { entry: entry.clone(), snapshot: repository.snapshot(entry).ok() };
+    run(repository, &[target], time, &Silent)
 }

@@ -109,6 +109,8 @@ impl Cache {
                 let fresh =
                     crypto::random().map_err(|e| RepoError::Cache { path, source: io::Error::other(e) })?;
                 let id = WriterId(fresh);
+                // A new writer counts from 1, whatever is left of another.
+                self.note_sequence(0)?;
                 self.write("", "writer", format!("{id}\n").as_bytes())?;
                 id
             }

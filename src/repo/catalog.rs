@@ -89,6 +89,14 @@ impl Repository {
         }
     }
 
+    /// The record as this machine has it, without asking the remote; `None` when it has none.
+    #[must_use]
+    pub fn snapshot_copy(&self, entry: &CatalogEntry) -> Option<Snapshot> {
+        let bytes = self.cache().copy(&entry.name, &entry.id)?;
+        let record = self.sealer().open_record(ObjectKind::Snapshot, &bytes).ok()?;
+        snapshot_v1::decode(&record).ok()
+    }
+
     /// Removes the record of a snapshot; one that is gone already is no error.
     pub fn remove_snapshot(&self, entry: &CatalogEntry) -> Result<(), RepoError> {
         // The name came from a listing; nothing but such a record is ever removed by it.

@@ -22,6 +22,8 @@ pub enum Folder {
     Gc,
     /// Acceptances of marked snapshots.
     Accepted,
+    /// Removal records.
+    Removed,
 }
 
 impl Folder {
@@ -36,17 +38,27 @@ impl Folder {
             Self::Safety => "safety",
             Self::Gc => "gc",
             Self::Accepted => "accepted",
+            Self::Removed => "removed",
         }
     }
 
     fn from_name(name: &str) -> Option<Self> {
-        [Self::Keys, Self::Packs, Self::Index, Self::Snapshots, Self::Safety, Self::Gc, Self::Accepted]
-            .into_iter()
-            .find(|folder| folder.name() == name)
+        [
+            Self::Keys,
+            Self::Packs,
+            Self::Index,
+            Self::Snapshots,
+            Self::Safety,
+            Self::Gc,
+            Self::Accepted,
+            Self::Removed,
+        ]
+        .into_iter()
+        .find(|folder| folder.name() == name)
     }
 
     fn is_timed(self) -> bool {
-        matches!(self, Self::Snapshots | Self::Safety | Self::Gc | Self::Accepted)
+        matches!(self, Self::Snapshots | Self::Safety | Self::Gc | Self::Accepted | Self::Removed)
     }
 }
 

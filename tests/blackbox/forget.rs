@@ -74,7 +74,9 @@ fn exactly_what_is_named_is_removed() {
     let gone: Vec<_> = before.keys().filter(|path| !path.exists()).collect();
     assert_eq!(gone.len(), 1);
     assert!(gone[0].to_str().unwrap().ends_with(&ids[1]), "{gone:?}");
-    assert_eq!(files(&place.path("repo")).len(), before.len() - 1);
+    // In its place is the note that this was meant.
+    assert_eq!(files(&place.path("repo")).len(), before.len());
+    assert_eq!(names(&place.path("repo/removed")).len(), 1);
     assert_eq!(listed(&place, &["--safety"]), [ids[0].clone(), ids[2].clone()]);
     assert_eq!(listed(&place, &[]), [regular]);
     place.is_sound();

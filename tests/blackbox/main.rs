@@ -15,6 +15,7 @@ mod drill;
 mod fidelity;
 mod forget;
 mod golden;
+mod history;
 mod incremental;
 mod prune;
 mod remote_config;

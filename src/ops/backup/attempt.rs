@@ -422,6 +422,7 @@ impl Attempt<'_> {
             errors: std::mem::take(&mut sequencer.errors),
             excluded: sequencer.excluded(),
             requests: RequestCounts::default(),
+            vanished: Vec::new(),
             tables: Vec::new(),
         };
         if self.request.dry_run || (self.request.skip_if_unchanged && unchanged && outcome.errors.is_empty())
@@ -449,7 +450,7 @@ impl Attempt<'_> {
         }
         let mut snapshots = self.known_snapshots();
         if self.request.kind == SnapshotKind::Regular {
-            snapshots.insert(entry.name);
+            snapshots.insert(entry.name.clone());
         } else {
             outcome.tables = std::mem::take(&mut sequencer.tables);
         }
@@ -462,6 +463,7 @@ impl Attempt<'_> {
         }
         let cached = cache
             .note_sequence(snapshot.sequence)
+            .and_then(|()| cache.note_published(&entry.name, snapshot.mark()))
             .and_then(|()| cache.note_seen(&seen))
             .and_then(|()| sequencer.keep_in_cache(&entry.id, &snapshot));
         if let Err(error) = cached {

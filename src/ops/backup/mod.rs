@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::format::marker_v1::Operation;
 use crate::model::{Classify, ErrorClass, FileError, ObjectId, Reason, Snapshot, SnapshotKind};
 use crate::ops::alarm::Threshold;
+use crate::ops::history::{self, Vanished};
 use crate::remote::{Counting, RequestCounts};
 use crate::repo::{Catalog, PackerOptions, PageTable, RepoError, Repository};
 use crate::report::Monitor;
@@ -46,6 +47,8 @@ pub struct Outcome {
     pub excluded: u64,
     /// Requests made to the remote.
     pub requests: RequestCounts,
+    /// Snapshots that this client has seen, that are gone, and that nobody said to have removed.
+    pub vanished: Vec<Vanished>,
     /// Of a safety snapshot, which leaves the cache as it is: the page tables of databases captured anew, by
     /// their names in the cache.
     pub tables: Vec<(String, PageTable)>,
@@ -158,6 +161,11 @@ pub fn run(
     repository.require(Operation::Write)?;
     let started = (clock.now(), clock.monotonic());
     let source = Source::prepare(repository, request)?;
+    let listed = [history::Listed::names(SnapshotKind::Regular, catalog)];
+    let vanished = history::look(repository, &listed, monitor.as_ref()).unwrap_or_else(|e| {
+        monitor.warning(None, &format!("{e}; whether snapshots vanished is not known"));
+        Vec::new()
+    });
     let heal = Heal::new(repository, monitor.as_ref(), clock, request.dry_run);
     let mut listings = Listings::remembered(repository, catalog).filter(|known| heal.is_settled(known));
     let mut now = None;
@@ -177,6 +185,7 @@ pub fn run(
         match attempt.run(known, None)? {
             Done::Finished(mut outcome) => {
                 outcome.requests = counting.counts();
+                outcome.vanished = vanished;
                 return Ok(*outcome);
             }
             // The next attempt looks at everything anew.

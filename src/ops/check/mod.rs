@@ -147,6 +147,7 @@ pub fn run(
         return check.end(started);
     }
     check.acceptances()?;
+    check.removals()?;
     if check.read(&state, read_data)? {
         // Of what is damaged, some may be elsewhere.
         let State { objects, packs, .. } = state;

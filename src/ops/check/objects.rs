@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Check, State, problem, verdict};
 use crate::crypto::{self, ObjectKind};
-use crate::format::{acceptance_v1, gc_v1, key_v1, limits};
+use crate::format::{acceptance_v1, gc_v1, key_v1, limits, removal_v1};
 use crate::model::{ObjectId, Timestamp};
 use crate::remote::Listed;
 use crate::repo::{Folder, ObjectInfo, RepoError, Repository, Standing, pack_name, record_name};
@@ -97,6 +97,16 @@ impl Check<'_> {
             self.record((Folder::Accepted, ObjectKind::Acceptance), &object, |record| {
                 let acceptance = acceptance_v1::decode(record).map_err(RepoError::object(&object.name))?;
                 Ok(acceptance.time)
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn removals(&mut self) -> Result<(), RepoError> {
+        for object in self.list(Folder::Removed)? {
+            self.record((Folder::Removed, ObjectKind::Removal), &object, |record| {
+                let removal = removal_v1::decode(record).map_err(RepoError::object(&object.name))?;
+                Ok(removal.time)
             })?;
         }
         Ok(())

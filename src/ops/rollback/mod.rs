@@ -33,11 +33,12 @@ use super::backup::{self, Selection};
 use super::cache_keys;
 use super::compare::{self, Change, Merge, Settle};
 use super::content;
+use super::forget;
 use crate::clock::Clock;
 use crate::fs::{Dir, Lock};
 use crate::model::{
     Capture, Classify, Content, Entry, ErrorClass, FileError, ObjectId, Reason, RepoPath, Snapshot,
-    SnapshotKind,
+    SnapshotKind, Timestamp,
 };
 use crate::remote::{Counting, RequestCounts};
 use crate::repo::{BlobReader, Catalog, PackerOptions, RepoError, Repository, SharedIndex};
@@ -429,7 +430,7 @@ fn withdraw(repository: &Repository, safety: &ObjectId) {
     let catalog = Catalog::load(repository, SnapshotKind::Safety);
     let catalog = catalog.unwrap_or_default();
     if let Some(entry) = catalog.entries().iter().find(|entry| entry.id == *safety) {
-        let _ = repository.remove_snapshot(entry);
+        let _ = forget::withdraw(repository, entry, Timestamp::from_secs(entry.time));
     }
 }
 
