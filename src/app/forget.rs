@@ -32,7 +32,7 @@ impl ForgetPlan {
 
     /// Removes them. The space they take is freed by a prune.
     pub fn run(self, session: &Session) -> Result<(), AppError> {
-        Ok(forget::run(&self.repository, &self.targets, session.clock.now(), session.monitor.as_ref())?)
+        Ok(forget::run(&self.repository, &self.targets, session.monitor.as_ref())?)
     }
 }
 

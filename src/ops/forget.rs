@@ -216,15 +216,9 @@ pub fn judge(
 
 /// Removes what was planned, in this order: the records, and before them a note that this is meant. Interrupted, it
 /// has removed some, and the same plan made again names the others.
-pub fn run(
-    repository: &Repository,
-    targets: &[Target],
-    time: Timestamp,
-    monitor: &dyn Monitor,
-) -> Result<(), Error> {
-    if targets.is_empty() {
-        return Ok(());
-    }
+pub fn run(repository: &Repository, targets: &[Target], monitor: &dyn Monitor) -> Result<(), Error> {
+    // The note needs a time for its name only; that of the newest will do.
+    let Some(time) = targets.iter().map(Target::time).max() else { return Ok(()) };
     let announced: Vec<_> = targets.iter().map(|target| (&target.entry, target.snapshot.as_ref())).collect();
     let superfluous = history::announce(repository, &announced, time)?;
     for Target { entry, .. } in targets {
@@ -238,7 +232,7 @@ pub fn run(
 }
 
 /// Removes a snapshot that was just made, and that nobody will miss.
-pub fn withdraw(repository: &Repository, entry: &CatalogEntry, time: Timestamp) -> Result<(), Error> {
+pub fn withdraw(repository: &Repository, entry: &CatalogEntry) -> Result<(), Error> {
     let target = Target { entry: entry.clone(), snapshot: repository.snapshot(entry).ok() };
-    run(repository, &[target], time, &Silent)
+    run(repository, &[target], &Silent)
 }

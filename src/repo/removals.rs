@@ -23,17 +23,17 @@ pub struct Removals {
 impl Repository {
     /// Reads all removal records. It fails only where nothing can be known.
     pub fn removals(&self) -> Result<Removals, RepoError> {
-        let mut last = None;
-        for _ in 0..LOOKS {
-            match self.read_removals() {
-                Err(RepoError::Remote(e)) if e.is_not_found() => last = Some(RepoError::Remote(e)),
+        for _ in 1..LOOKS {
+            match self.read_removals(false) {
+                Err(RepoError::Remote(e)) if e.is_not_found() => {}
                 other => return other,
             }
         }
-        Err(last.unwrap_or(RepoError::Worker))
+        // A remote whose listings lag: what is listed and gone cannot be read, like what is damaged.
+        self.read_removals(true)
     }
 
-    fn read_removals(&self) -> Result<Removals, RepoError> {
+    fn read_removals(&self, is_last: bool) -> Result<Removals, RepoError> {
         let mut removals = Removals::default();
         for object in self.list(Folder::Removed)? {
             match self.removal(&object) {
@@ -41,7 +41,7 @@ impl Repository {
                     removals.removed.merge(&removal.removed);
                     removals.records.push(object.name);
                 }
-                Err(RepoError::Remote(e)) => return Err(e.into()),
+                Err(RepoError::Remote(e)) if !(is_last && e.is_not_found()) => return Err(e.into()),
                 Err(e) => removals.unreadable.push(e),
             }
         }

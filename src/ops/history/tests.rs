@@ -82,7 +82,7 @@ fn found(repository: &Repository) -> (Vec<ObjectId>, Vec<(u64, u64)>, usize) {
 fn forget(repository: &Repository, ids: &[ObjectId]) {
     let words: Vec<String> = ids.iter().map(ToString::to_string).collect();
     let targets = forget::plan_regular(repository, &words, false, &Silent).unwrap();
-    forget::run(repository, &targets, Timestamp::from_secs(5), &Silent).unwrap();
+    forget::run(repository, &targets, &Silent).unwrap();
 }
 
 #[test]
@@ -207,13 +207,8 @@ fn a_damaged_record_is_not_missing() {
     assert_eq!(found(&a), (Vec::new(), Vec::new(), 0));
     assert!(audit(&b, &Silent).unwrap().doubtful);
     // Removed by its id, and then not missed by anybody.
-    forget::run(
-        &b,
-        &forget::plan_regular(&b, &[ids[1].to_string()], true, &Silent).unwrap(),
-        Timestamp::from_secs(5),
-        &Silent,
-    )
-    .unwrap();
+    forget::run(&b, &forget::plan_regular(&b, &[ids[1].to_string()], true, &Silent).unwrap(), &Silent)
+        .unwrap();
     assert_eq!(vanished(&a), []);
     // Nobody knows its number: the gap is no proof of anything.
     let audit = audit(&world.machine("c"), &Silent).unwrap();
@@ -236,7 +231,7 @@ fn an_interrupted_forget_is_finished_later() {
     assert_eq!(vanished(&b), []);
     let words: Vec<String> = ids[..4].iter().map(ToString::to_string).collect();
     let targets = forget::plan_regular(&a, &words, false, &Silent).unwrap();
-    let stopped = forget::run(&a, &targets, Timestamp::from_secs(5), &Impatient(0.into()));
+    let stopped = forget::run(&a, &targets, &Impatient(0.into()));
     assert!(matches!(stopped, Err(forget::Error::Interrupted)));
     assert_eq!(world.remote.list("snapshots").unwrap().len(), 3);
     assert_eq!((vanished(&a), vanished(&b)), (Vec::new(), Vec::new()));

@@ -38,7 +38,7 @@ use crate::clock::Clock;
 use crate::fs::{Dir, Lock};
 use crate::model::{
     Capture, Classify, Content, Entry, ErrorClass, FileError, ObjectId, Reason, RepoPath, Snapshot,
-    SnapshotKind, Timestamp,
+    SnapshotKind,
 };
 use crate::remote::{Counting, RequestCounts};
 use crate::repo::{BlobReader, Catalog, PackerOptions, RepoError, Repository, SharedIndex};
@@ -430,7 +430,7 @@ fn withdraw(repository: &Repository, safety: &ObjectId) {
     let catalog = Catalog::load(repository, SnapshotKind::Safety);
     let catalog = catalog.unwrap_or_default();
     if let Some(entry) = catalog.entries().iter().find(|entry| entry.id == *safety) {
-        let _ = forget::withdraw(repository, entry, Timestamp::from_secs(entry.time));
+        let _ = forget::withdraw(repository, entry);
     }
 }
 
