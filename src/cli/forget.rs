@@ -39,7 +39,7 @@ pub(super) struct Args {
     safety: bool,
 
     /// Say of snapshots that are missing, though nobody removed them with this program, that it was on purpose
-    #[arg(long, conflicts_with_all = ["ids", "safety", "rules", "narrowing"])]
+    #[arg(long, conflicts_with_all = ["ids", "safety", "rules", "narrowing", "prune"])]
     missing: bool,
 
     #[command(flatten)]
