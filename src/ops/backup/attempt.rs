@@ -461,11 +461,17 @@ impl Attempt<'_> {
                 .inspect_err(|e| self.monitor.note(None, &format!("the index was not merged: {e}")))
                 .ok();
         }
-        let cached = cache
-            .note_sequence(snapshot.sequence)
-            .and_then(|()| cache.note_published(&entry.name, snapshot.mark()))
-            .and_then(|()| cache.note_seen(&seen))
-            .and_then(|()| sequencer.keep_in_cache(&entry.id, &snapshot));
+        let mark = snapshot.mark();
+        // Each waits for the disk; together they wait once.
+        let (noted, cached) = std::thread::scope(|scope| {
+            let noted = scope.spawn(|| cache.note_published(&entry.name, mark));
+            let cached = cache
+                .note_sequence(snapshot.sequence)
+                .and_then(|()| cache.note_seen(&seen))
+                .and_then(|()| sequencer.keep_in_cache(&entry.id, &snapshot));
+            (noted.join().unwrap_or(Err(RepoError::Worker)), cached)
+        });
+        let cached = noted.and(cached);
         if let Err(error) = cached {
             self.monitor.warning(None, &format!("{error}; the next backup will take longer"));
         }
