@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::model::{Classify, ErrorClass};
 use crate::ops::{
-    alarm, auto_restore, backup, check, diff, drill, find, forget, prune, restore, rollback, select,
+    alarm, auto_restore, backup, check, diff, drill, find, forget, prune, repair, restore, rollback, scrub, select,
 };
 use crate::remote::{Fault, RemoteError};
 use crate::repo::RepoError;
@@ -21,6 +21,12 @@ pub enum AppError {
     /// A check.
     #[error(transparent)]
     Check(#[from] check::Error),
+    /// A repair.
+    #[error(transparent)]
+    Repair(#[from] repair::Error),
+    /// A comparison of objects with their names.
+    #[error(transparent)]
+    Scrub(#[from] scrub::Error),
     /// A comparison.
     #[error(transparent)]
     Diff(diff::Error),
@@ -109,6 +115,8 @@ impl AppError {
             | Self::Drill(drill::Error::Repo(e) | drill::Error::Restore(restore::Error::Repo(e)))
             | Self::Backup(backup::Error::Repo(e))
             | Self::Check(check::Error::Repo(e))
+            | Self::Repair(repair::Error::Repo(e))
+            | Self::Scrub(scrub::Error::Repo(e))
             | Self::Diff(diff::Error::Repo(e) | diff::Error::Backup(backup::Error::Repo(e)))
             | Self::Restore(restore::Error::Repo(e))
             | Self::Rollback(rollback::Error::Repo(e))
@@ -130,6 +138,8 @@ impl Classify for AppError {
             Self::Repo(e) => e.class(),
             Self::Backup(e) => e.class(),
             Self::Check(e) => e.class(),
+            Self::Repair(e) => e.class(),
+            Self::Scrub(e) => e.class(),
             Self::Diff(e) => e.class(),
             Self::Pattern(e) => e.class(),
             Self::Restore(e) => e.class(),

@@ -14,10 +14,12 @@ mod key_roles;
 mod location;
 mod marks;
 pub mod prune;
+mod repair;
 mod requests;
 mod rollback;
 mod run;
 mod scratch;
+mod scrub;
 mod status;
 
 pub use bench::{
@@ -34,6 +36,7 @@ pub use history::{SettlePlan, missing};
 pub use key_roles::{Rotated, RotationPlan, WriterKeyAdded, key_add_writer, key_rotation};
 pub use location::{Location, LocationError, SCHEME};
 pub use marks::{Listing, accept, listing};
+pub use repair::{RepairIndexPlan, RepairPacksRequest, repair_index, repair_packs, repair_snapshots};
 pub use requests::{
     BackupRequest, CheckRequest, DoctorRequest, DrillRequest, InitRequest, KeyOutcome, LsRequest,
     RestoreRequest, Session, SnapshotInfo, StatsOutcome,
@@ -42,7 +45,7 @@ pub use rollback::{RollbackOutcome, RollbackRequest, RollbackTo, rollback, unfin
 pub use run::{
     backup, cat, check, init, key_add, key_change, key_list, key_remove, ls, probe, restore, snapshots, stats,
 };
-
+pub use scrub::{ScrubRequest, scrub};
 pub use status::{Health, StatusOutcome, status};
 
 pub use crate::crypto::{Passphrase, ScryptParams};
@@ -59,11 +62,16 @@ pub use crate::ops::drill::Error as DrillError;
 pub use crate::ops::find::{Tree as FoundTree, Version};
 pub use crate::ops::forget::{Error as ForgetError, Verdict as ForgetVerdict};
 pub use crate::ops::history::{Gap, Vanished};
+pub use crate::ops::repair::Error as RepairError;
+pub use crate::ops::repair::index::Outcome as RepairedIndex;
+pub use crate::ops::repair::packs::{Outcome as RepairedPacks, Repaired as RepairedPack};
+pub use crate::ops::repair::snapshots::{Damaged as DamagedSnapshot, Outcome as RepairedSnapshots};
 pub use crate::ops::restore::Outcome as RestoreOutcome;
 pub use crate::ops::retention::{Filter, Group, Grouping, GroupingError, Judged};
 pub use crate::ops::rollback::{
     Error as RollbackError, Outcome as RolledBack, Plan as RollbackPlan, Step as RollbackStep,
 };
+pub use crate::ops::scrub::Outcome as ScrubOutcome;
 pub use crate::ops::select::Error as SelectError;
 pub use crate::rclone::{Secret, Settings as RcloneSettings, Target};
 pub use crate::remote::{Fault, RequestCounts};

@@ -8,7 +8,7 @@ use super::interrupt::OnSignal;
 use super::output::{Level, Style};
 use super::{text, units};
 use crate::app::{self, CheckOutcome, CheckRequest, Problem, ReadData};
-use crate::model::ErrorClass;
+use crate::model::{ErrorClass, Timestamp};
 
 /// Verify a repository
 ///
@@ -112,8 +112,8 @@ fn summary(o: &CheckOutcome) -> Summary<'_> {
 }
 
 /// How much of the data this machine has read, and since when.
-fn coverage(o: &CheckOutcome) -> String {
-    match (o.read_since, o.packs_unread) {
+pub(super) fn coverage(since: Option<Timestamp>, unread: u64) -> String {
+    match (since, unread) {
         (Some(since), 0) => format!("all data read since {}", units::local_minutes(since)),
         (Some(since), n) => {
             format!(
@@ -172,7 +172,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
             units::size(o.bytes_read),
             units::count(o.blobs, "blob"),
             units::duration(o.duration_ms),
-            coverage(&o)
+            coverage(o.read_since, o.packs_unread)
         ))?;
     }
     Ok(if o.problems.is_empty() { Status::Done } else { Status::Bad(ErrorClass::Damaged) })

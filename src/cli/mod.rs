@@ -34,8 +34,10 @@ mod key_rotate;
 mod ls;
 mod man;
 mod prune;
+mod repair;
 mod restore;
 mod rollback;
+mod scrub;
 mod snapshots;
 mod stats;
 mod status;
@@ -118,6 +120,8 @@ enum Command {
     Prune(prune::Args),
     AutoRestore(auto_restore::Args),
     Check(check::Args),
+    Scrub(scrub::Args),
+    Repair(repair::Args),
     Stats(stats::Args),
     Key(key::Args),
     Config(config::Args),
@@ -174,6 +178,8 @@ fn dispatch(cli: Cli, env: Environment, output: Output, exit: fn(i32)) -> Result
         Command::Prune(args) => prune::run(&args, &ctx),
         Command::AutoRestore(args) => auto_restore::run(&args, &ctx),
         Command::Check(args) => check::run(&args, &ctx),
+        Command::Scrub(args) => scrub::run(&args, &ctx),
+        Command::Repair(args) => repair::run(&args, &ctx),
         Command::Stats(args) => stats::run(&args, &ctx),
         Command::Key(args) => key::run(&args, &ctx),
         Command::Config(args) => config::run(&args, &ctx),

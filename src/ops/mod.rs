@@ -14,9 +14,11 @@ pub mod forget;
 pub mod history;
 pub mod prune;
 pub mod relocate;
+pub mod repair;
 pub mod restore;
 pub mod retention;
 pub mod rollback;
+pub mod scrub;
 pub mod select;
 mod tree;
 

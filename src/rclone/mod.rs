@@ -13,6 +13,7 @@ mod log;
 mod once;
 mod process;
 mod server;
+mod sums;
 mod target;
 mod version;
 
@@ -26,5 +27,6 @@ pub use listing::{BaseName, parse_listing};
 pub use log::{Line, parse_line};
 pub use once::{Output, command, version};
 pub use server::{Answer, Ask, Problem, Server, path_of};
+pub use sums::{has_sha256, sha256};
 pub use target::{Secret, Settings, Target};
 pub use version::Version;

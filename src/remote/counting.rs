@@ -1,5 +1,6 @@
 //! A wrapper that counts requests.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -149,6 +150,10 @@ impl Remote for Counting {
     fn delete(&self, name: &str) -> Result<(), RemoteError> {
         add(&self.counters.delete, 1);
         self.inner.delete(name)
+    }
+
+    fn sha256(&self, objects: &[(&str, u64)]) -> Result<Option<BTreeMap<String, [u8; 32]>>, RemoteError> {
+        self.inner.sha256(objects)
     }
 
     fn location(&self) -> String {

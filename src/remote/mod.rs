@@ -10,6 +10,7 @@ mod name;
 mod rclone;
 mod retry;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 
@@ -184,6 +185,13 @@ pub trait Remote: Send + Sync {
 
     /// Removes an object; one that does not exist is no error.
     fn delete(&self, name: &str) -> Result<(), RemoteError>;
+
+    /// SHA-256 of objects of these names and sizes, from a service that keeps it or computes it where they
+    /// are: of those that it tells of, by name. `None` where there is no such service.
+    fn sha256(&self, objects: &[(&str, u64)]) -> Result<Option<BTreeMap<String, [u8; 32]>>, RemoteError> {
+        let _ = objects;
+        Ok(None)
+    }
 
     /// Where this is, for people.
     fn location(&self) -> String;

@@ -2,20 +2,20 @@
 //!
 //! What this transport cannot do: ask for the hash of a stored object. A stored object is confirmed by the
 //! size that the backend reported for it, which rclone remembers, so the question costs the service
-//! nothing; its name is the SHA-256 of its bytes, which scrubbing compares through `rclone hashsum` or by
-//! reading. rclone also remembers the objects that it listed or stored: an object that another machine
+//! nothing; its name is the SHA-256 of its bytes, which scrubbing compares through `rclone hashsum` where
+//! the service has it, or by reading. rclone also remembers the objects that it listed or stored: an object that another machine
 //! removes meanwhile still has a size here, and only reading it tells. Rate limits are honoured by
 //! rclone itself, whose backends wait as a service tells them (429, `Retry-After`).
 
-use std::collections::HashSet;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::retry::{Policy, Retrying};
 use super::{Fault, Listed, Remote, RemoteError, Verb};
 use crate::clock::Clock;
 use crate::fs::inherited_variables;
-use crate::rclone::{Answer, Ask, BaseName, Environment, Failure, Problem, Server, Target, path_of};
+use crate::rclone::{self, Answer, Ask, BaseName, Environment, Failure, Problem, Server, Target, path_of};
 use crate::report::Monitor;
 
 /// The folder whose objects lie in folders of the first two characters of their names.
@@ -63,6 +63,10 @@ impl Remote for Rclone {
         self.inner.delete(name)
     }
 
+    fn sha256(&self, objects: &[(&str, u64)]) -> Result<Option<BTreeMap<String, [u8; 32]>>, RemoteError> {
+        self.inner.sha256(objects)
+    }
+
     fn location(&self) -> String {
         self.inner.location()
     }
@@ -79,13 +83,15 @@ struct Service {
     monitor: Arc<dyn Monitor>,
     server: Mutex<Option<Arc<Server>>>,
     turns: Turns,
+    /// Whether the service has hashes of the kind that names are made from; asked once.
+    has_sha256: OnceLock<bool>,
 }
 
 impl Service {
     fn new(target: Target, monitor: Arc<dyn Monitor>) -> Self {
         let turns = Turns::new(target.settings.connections);
         let environment = Environment::new(inherited_variables());
-        Self { target, environment, monitor, server: Mutex::default(), turns }
+        Self { target, environment, monitor, server: Mutex::default(), turns, has_sha256: OnceLock::new() }
     }
 
     /// The process at work; another one when the last has ended.
@@ -239,6 +245,20 @@ impl Remote for Service {
             }
             Err(Problem::OutOfRange) => Err(failed(Verb::Delete, name, "a range was refused", Fault::Other)),
         }
+    }
+
+    fn sha256(&self, objects: &[(&str, u64)]) -> Result<Option<BTreeMap<String, [u8; 32]>>, RemoteError> {
+        // What it does not tell is read; there it shows if it is the service that fails.
+        let ask = || rclone::has_sha256(&self.target, &self.environment).unwrap_or(false);
+        if !*self.has_sha256.get_or_init(ask) {
+            return Ok(None);
+        }
+        for (name, _) in objects {
+            Self::check(Verb::Get, name)?;
+        }
+        let names: Vec<&str> = objects.iter().map(|(name, _)| *name).collect();
+        let bytes = objects.iter().map(|(_, size)| size).sum();
+        Ok(Some(rclone::sha256(&self.target, &self.environment, &names, bytes).unwrap_or_default()))
     }
 
     fn location(&self) -> String {

@@ -1,5 +1,6 @@
 //! A wrapper that tries again what may succeed later.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -163,6 +164,10 @@ impl<R: Remote> Remote for Retrying<R> {
 
     fn delete(&self, name: &str) -> Result<(), RemoteError> {
         self.attempt(|| self.inner.delete(name))
+    }
+
+    fn sha256(&self, objects: &[(&str, u64)]) -> Result<Option<BTreeMap<String, [u8; 32]>>, RemoteError> {
+        self.attempt(|| self.inner.sha256(objects))
     }
 
     fn location(&self) -> String {

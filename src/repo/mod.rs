@@ -23,6 +23,7 @@ mod packer;
 mod packing;
 mod reads;
 mod removals;
+mod repair;
 mod repository;
 mod rotate;
 mod scan;

@@ -22,6 +22,7 @@ mod remote_config;
 mod repair;
 mod retention;
 mod rollback;
+mod scrub;
 mod shrink;
 mod sqlite_live;
 mod status;

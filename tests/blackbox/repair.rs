@@ -127,3 +127,169 @@ fn with_all_caches_gone_everything_works() {
     forget_caches(&place);
     same(&place.restored("latest"), &picture(&tree), "without caches");
 }
+
+/// A restore that must come out whole, of a machine that never saw the repository.
+fn is_whole(place: &Place, snapshot: &str, wanted: &crate::support::Picture, what: &str) {
+    forget_caches(place);
+    same(&place.restored(snapshot), wanted, what);
+}
+
+fn in_repo(place: &Place, folder: &str) -> Vec<PathBuf> {
+    files(&place.path("repo").join(folder)).into_keys().collect()
+}
+
+#[test]
+fn an_emptied_index_is_made_anew_from_the_packs() {
+    let (place, first) = world();
+    let tree = place.path("tree");
+    let before = picture(&tree);
+    put(&tree, "notes/b.md", &prose(3, 40_000));
+    place.backup("tree");
+    in_repo(&place, "index").iter().for_each(|path| fs::remove_file(path).unwrap());
+    forget_caches(&place);
+    check(&place, 13);
+    place.run(&["restore", "--to", "out"]).exits(13);
+    // Nothing is lost, though it looks like it: no repair may drop what is only not found.
+    for what in ["snapshots", "packs"] {
+        let refused = place.run(&["repair", what, "--yes"]).exits(13);
+        assert!(refused.stderr.contains("repair index"), "{}", refused.stderr);
+    }
+    let plan = place.run(&["--json", "repair", "index", "--dry-run"]).exits(0).summary();
+    assert_eq!((&plan["packs_unlisted"], &plan["objects_written"]), (&2.into(), &0.into()), "{plan}");
+    assert!(in_repo(&place, "index").is_empty());
+    // There is no terminal to ask on.
+    place.run(&["repair", "index"]).exits(2);
+    let done = place.run(&["--json", "repair", "index", "--yes"]).exits(0).summary();
+    assert_eq!((&done["packs_indexed"], &done["objects_written"]), (&2.into(), &1.into()), "{done}");
+    place.is_sound();
+    is_whole(&place, &first, &before, "the first");
+    is_whole(&place, "latest", &picture(&tree), "the second");
+    assert_eq!(place.backup("tree")["bytes_added_raw"], 0);
+    let again = place.run(&["repair", "index", "--yes"]).exits(0);
+    assert!(again.text().contains("nothing to repair"), "{}", again.text());
+}
+
+#[test]
+fn a_damaged_index_object_is_replaced_and_stays_until_told() {
+    let (place, _) = world();
+    let tree = place.path("tree");
+    let object = in_repo(&place, "index").remove(0);
+    flip(&object);
+    forget_caches(&place);
+    check(&place, 13);
+    place.run(&["restore", "--to", "out"]).exits(13);
+    place.run(&["repair", "index", "--yes"]).exits(0);
+    assert!(object.exists());
+    let checked = check(&place, 0);
+    assert!(checked["notes"].to_string().contains("another one replaces it"), "{checked}");
+    is_whole(&place, "latest", &picture(&tree), "beside the damaged object");
+    put(&tree, "notes/b.md", &prose(3, 40_000));
+    place.backup("tree");
+    is_whole(&place, "latest", &picture(&tree), "and the next");
+    let told = place.run(&["repair", "index", "--yes"]).exits(0);
+    assert!(told.text().contains("nothing to repair"), "{}", told.text());
+    place.run(&["repair", "index", "--delete-damaged", "--yes"]).exits(0);
+    assert!(!object.exists());
+    assert_eq!(check(&place, 0)["notes"], serde_json::json!([]));
+    is_whole(&place, "latest", &picture(&tree), "without it");
+}
+
+#[test]
+fn packs_that_are_gone_leave_the_index() {
+    let (place, _) = world();
+    let tree = place.path("tree");
+    fs::remove_file(largest(&place)).unwrap();
+    check(&place, 13);
+    place.backup("tree");
+    let done = place.run(&["--json", "repair", "index", "--yes"]).exits(0).summary();
+    assert_eq!(done["packs_gone"].as_array().unwrap().len(), 1, "{done}");
+    let checked = check(&place, 0);
+    assert!(!checked["notes"].to_string().contains("missing"), "{checked}");
+    is_whole(&place, "latest", &picture(&tree), "healed");
+    place.is_sound();
+}
+
+/// A damaged file that is not there any more: what else its pack held is saved, and it is left out.
+#[test]
+fn what_verifies_is_saved_and_what_is_lost_is_left_out() {
+    let (place, first) = world();
+    let tree = place.path("tree");
+    let mut wanted = picture(&tree);
+    // The middle of the pack is the middle of the file: there is nothing else of that size.
+    let pack = largest(&place);
+    flip(&pack);
+    fs::remove_file(tree.join("big.bin")).unwrap();
+    wanted.remove(Path::new("big.bin"));
+    let hurt = place.run(&["--json", "check", "--read-data"]).exits(13).summary();
+    assert_eq!(hurt["problems"][0]["path_count"], 1, "{hurt}");
+
+    let before = files(&place.path("repo"));
+    let plan = place.run(&["--json", "repair", "packs", "--dry-run"]).exits(0).summary();
+    let (saved, lost) = (&plan["packs"][0]["blobs_saved"], &plan["packs"][0]["blobs_lost"]);
+    assert!(saved.as_u64().unwrap() > 2 && lost.as_u64().unwrap() > 0, "{plan}");
+    assert_eq!(files(&place.path("repo")), before, "a plan changes nothing");
+    let done = place.run(&["--json", "repair", "packs", "--yes"]).exits(13).summary();
+    assert_eq!((&done["packs"][0]["blobs_saved"], &done["packs"][0]["blobs_lost"]), (saved, lost));
+    assert!(pack.exists(), "the original is kept");
+    // All but what is lost does without it.
+    let aside = place.path("aside");
+    fs::rename(&pack, &aside).unwrap();
+    forget_caches(&place);
+    place.run(&["restore", &first, "--to", "out"]).exits(13);
+    same(&picture(&place.path("out")), &wanted, "without the damaged pack");
+    fs::rename(&aside, &pack).unwrap();
+    forget_caches(&place);
+    place.run(&["check", "--read-data"]).exits(13);
+
+    let plan = place.run(&["--json", "repair", "snapshots", "--dry-run"]).exits(0).summary();
+    assert_eq!(plan["snapshots"][0]["lost"][0]["path"], "big.bin", "{plan}");
+    assert_eq!(place.snapshots().len(), 1);
+    let done = place.run(&["--json", "repair", "snapshots", "--yes"]).exits(0).summary();
+    let repaired = done["snapshots"][0]["repaired"].as_str().unwrap().to_owned();
+    assert_eq!(place.snapshots(), [first.clone(), repaired.clone()], "it comes after the original");
+    let rows = place.run(&["--json", "snapshots"]).exits(0).summary();
+    assert_eq!((&rows[1]["complete"], &rows[1]["tags"][0]), (&false.into(), &"repaired".into()), "{rows}");
+    is_whole(&place, &repaired, &wanted, "the repaired one");
+    // Once is enough.
+    let again = place.run(&["--json", "repair", "snapshots", "--yes"]).exits(0).summary();
+    assert_eq!(again["snapshots"][0]["repaired_before"], true, "{again}");
+    assert_eq!(place.snapshots().len(), 2);
+    place.run(&["check", "--read-data"]).exits(13);
+    place.run(&["repair", "snapshots", "--forget-originals", "--yes"]).exits(0);
+    assert_eq!(place.snapshots(), [repaired.clone()]);
+    place.is_sound();
+    same(&place.restored(&repaired), &wanted, "after the original was forgotten");
+    assert_eq!(
+        place.run(&["--json", "repair", "snapshots"]).exits(0).summary()["snapshots"],
+        serde_json::json!([])
+    );
+}
+
+/// What is still there is stored again; then nothing is lost, and nothing need be left out.
+#[test]
+fn after_a_backup_there_is_nothing_to_leave_out() {
+    let (place, first) = world();
+    flip(&largest(&place));
+    place.run(&["check", "--read-data"]).exits(13);
+    place.backup("tree");
+    let plan = place.run(&["--json", "repair", "snapshots", "--yes"]).exits(0).summary();
+    assert_eq!(plan["snapshots"], serde_json::json!([]), "{plan}");
+    is_whole(&place, &first, &picture(&place.path("tree")), "the first");
+    let packs = place.run(&["--json", "repair", "packs", "--yes"]).exits(0).summary();
+    assert_eq!(packs["packs_written"], 0, "{packs}");
+}
+
+#[test]
+fn packs_are_named_by_id_and_strangers_refused() {
+    let (place, _) = world();
+    let pack = largest(&place);
+    let id = pack.file_name().unwrap().to_str().unwrap();
+    let whole = place.run(&["--json", "repair", "packs", id, "--yes"]).exits(0).summary();
+    assert_eq!(whole["packs"], serde_json::json!([]), "{whole}");
+    flip(&pack);
+    let damaged = place.run(&["--json", "repair", "packs", id, "--dry-run"]).exits(0).summary();
+    assert_eq!(damaged["packs"].as_array().unwrap().len(), 1, "{damaged}");
+    for stranger in ["x", &"ab".repeat(32), "index/../packs"] {
+        place.run(&["repair", "packs", stranger, "--dry-run"]).exits(2);
+    }
+}

@@ -14,7 +14,7 @@ use self::walk::{LostBlobs, Walks};
 use crate::clock::Clock;
 use crate::crypto;
 use crate::format::marker_v1::Operation;
-use crate::model::{Classify, ErrorClass, ObjectId, Timestamp};
+use crate::model::{BlobId, Classify, ErrorClass, ObjectId, Timestamp};
 use crate::repo::{
     BlobReader, Catalog, Damage, Folder, ObjectInfo, RepoError, Repository, Standing, Survey, pack_name,
 };
@@ -150,9 +150,7 @@ pub fn run(
     check.removals()?;
     if check.read(&state, read_data)? {
         // Of what is damaged, some may be elsewhere.
-        let State { objects, packs, .. } = state;
-        let survey = check.survey(&objects, &packs, &condemned)?;
-        state = State { survey, objects, packs };
+        state.survey = check.survey(&state.objects, &state.packs, &condemned)?;
     }
     check.index(&state)?;
     check.snapshots(&state, &condemned, &catalogs)?;
@@ -164,6 +162,70 @@ struct State {
     survey: Survey,
     objects: Vec<ObjectInfo>,
     packs: HashMap<ObjectId, u64>,
+}
+
+/// What is known of a repository before it is repaired.
+pub(in crate::ops) struct Diagnosis {
+    pub(in crate::ops) survey: Survey,
+    pub(in crate::ops) objects: Vec<ObjectInfo>,
+    /// The packs that are there, with their sizes.
+    pub(in crate::ops) packs: HashMap<ObjectId, u64>,
+    /// Packs that are missing or damaged, and why.
+    pub(in crate::ops) bad: BTreeMap<ObjectId, String>,
+    lost: LostBlobs,
+    pub(in crate::ops) condemned: BTreeSet<ObjectId>,
+}
+
+impl Diagnosis {
+    /// Looks at the index and the packs. Packs that were found damaged before are read, or `all`.
+    pub(in crate::ops) fn make(
+        repository: &Repository,
+        all: bool,
+        threads: usize,
+        monitor: &dyn Monitor,
+        clock: &dyn Clock,
+    ) -> Result<Self, RepoError> {
+        let mut check = Check {
+            repository,
+            monitor,
+            clock,
+            threads,
+            outcome: Outcome::default(),
+            bad: BTreeMap::new(),
+            lost: LostBlobs::new(),
+        };
+        let condemned = check.gc_records()?;
+        let mut state = check.state(&condemned)?;
+        if check.read(&state, if all { ReadData::All } else { ReadData::No })? {
+            state.survey = check.survey(&state.objects, &state.packs, &condemned)?;
+        }
+        let State { survey, objects, packs } = state;
+        Ok(Self { survey, objects, packs, bad: check.bad, lost: check.lost, condemned })
+    }
+
+    /// True when a blob is in no pack, or only in one that it cannot be had from.
+    pub(in crate::ops) fn is_lost(&self, id: &BlobId) -> Result<bool, RepoError> {
+        let index = self.survey.index();
+        let Some(place) = index.get(id)? else { return Ok(true) };
+        if self.survey.standing(place.pack) != Standing::Bad {
+            return Ok(false);
+        }
+        let Some((pack, _)) = index.frame(place.pack, place.frame)? else { return Ok(true) };
+        Ok(self.lost.get(&pack).is_none_or(|lost| lost.contains(id)))
+    }
+
+    /// Why the index cannot be relied on to know every pack, if it cannot.
+    pub(in crate::ops) fn index_fault(&self) -> Result<Option<String>, RepoError> {
+        let unread = self.survey.unreadable.iter();
+        if let Some((object, _)) = unread.clone().find(|(o, _)| !self.survey.replaced.contains(&o.id)) {
+            return Ok(Some(format!("{} is damaged", object.name)));
+        }
+        let mut unlisted = 0;
+        for id in self.packs.keys().filter(|id| !self.condemned.contains(*id)) {
+            unlisted += u64::from(!self.survey.index().contains_pack(id)?);
+        }
+        Ok((unlisted > 0).then(|| format!("packs that it does not list: {unlisted}")))
+    }
 }
 
 /// What snapshots need.
