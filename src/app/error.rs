@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use crate::model::{Classify, ErrorClass};
 use crate::ops::{
-    alarm, auto_restore, backup, check, diff, drill, find, forget, prune, repair, restore, rollback, scrub, select,
+    alarm, auto_restore, backup, check, diff, drill, find, forget, prune, repair, restore, rollback, scrub,
+    select,
 };
 use crate::remote::{Fault, RemoteError};
 use crate::repo::RepoError;

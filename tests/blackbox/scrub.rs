@@ -44,13 +44,10 @@ fn every_object_is_held_against_its_name() {
     for path in objects.iter().filter(|path| !path.ends_with("exuvia.json")) {
         let bytes = fs::read(path).unwrap();
         flip(path);
-        let found =
-            scrub(&place, &["--subset", "1B"], if path.to_str().unwrap().contains("packs") { 0 } else { 13 });
         let whole = scrub(&place, &[], 13);
         let name = path.strip_prefix(place.path("repo")).unwrap().to_str().unwrap();
         assert_eq!(whole["problems"][0]["object"], name, "{whole}");
         assert_eq!(whole["problems"].as_array().unwrap().len(), 1, "{whole}");
-        drop(found);
         fs::write(path, bytes).unwrap();
         // What was found damaged is looked at again.
         scrub(&place, &["--subset", "1B"], 0);

@@ -6,12 +6,12 @@ use super::ReadData;
 use crate::model::ObjectId;
 
 /// A pack and its stored bytes.
-pub(in crate::ops) type Sized = (ObjectId, u64);
+pub(in crate::ops) type SizedPack = (ObjectId, u64);
 
 /// Chooses packs. `reads` tells when each was last read; of those that were read at one time, or never,
 /// `draw` decides, so that machines that remember nothing cover all in time too.
 pub(in crate::ops) fn choose(
-    packs: &[Sized],
+    packs: &[SizedPack],
     what: ReadData,
     reads: &BTreeMap<ObjectId, i64>,
     draw: &[u8; 32],
@@ -55,7 +55,7 @@ mod tests {
         ObjectId(*blake3::hash(&[n]).as_bytes())
     }
 
-    fn packs(count: u8) -> Vec<Sized> {
+    fn packs(count: u8) -> Vec<SizedPack> {
         (0..count).map(|n| (pack(n), 1000)).collect()
     }
 

@@ -82,6 +82,7 @@ impl Plan {
 /// Compares the index with the packs. Changes nothing.
 pub fn plan(repository: &Repository, delete_damaged: bool, monitor: &dyn Monitor) -> Result<Plan, Error> {
     repository.require(Operation::Write)?;
+    repository.require_owner()?;
     if delete_damaged {
         repository.require(Operation::Delete)?;
     }
@@ -99,7 +100,7 @@ pub fn plan(repository: &Repository, delete_damaged: bool, monitor: &dyn Monitor
         if monitor.cancelled() {
             return Err(Error::Interrupted);
         }
-        match repository.index_object(object) {
+        match repository.read_index(object) {
             Ok(decoded) => {
                 replaced.extend(decoded.replaces);
                 for pack in decoded.packs {
@@ -150,7 +151,7 @@ fn records(repository: &Repository) -> Result<(Vec<ObjectInfo>, BTreeSet<ObjectI
         }
     }
     for object in repository.list(Folder::Accepted)? {
-        match repository.acceptance(&object) {
+        match repository.read_acceptance(&object) {
             Err(e) if e.class() == ErrorClass::Damaged => damaged.push(object),
             Err(e) => return Err(e.into()),
             Ok(_) => {}
@@ -172,11 +173,11 @@ pub fn run(
     if !plan.gone.is_empty() || deletes_gc {
         // Clients that remember the index of an earlier run learn by this that it is no longer true, and
         // by its name the set of records differs from any before, also when a damaged one goes.
-        repository.condemn(clock.now(), &plan.gone)?;
+        repository.condemn(clock.now(), plan.gone.iter().copied().collect())?;
     }
     let mut writer = Writer { repository, group: Vec::new(), blobs: 0, written: 0 };
     for object in &plan.affected {
-        let packs = repository.index_object(object)?.packs;
+        let packs = repository.read_index(object)?.packs;
         packs
             .into_iter()
             .filter(|pack| !plan.gone.contains(&pack.id))

@@ -41,3 +41,6 @@ impl Classify for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

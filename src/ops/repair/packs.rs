@@ -54,6 +54,7 @@ pub fn run(
     clock: &Arc<dyn Clock>,
 ) -> Result<Outcome, Error> {
     repository.require(Operation::Write)?;
+    repository.require_owner()?;
     let repository = &repository.without_copies();
     if let Which::Named(packs) = which {
         let there: BTreeSet<ObjectId> = repository.list(Folder::Packs)?.iter().map(|o| o.id).collect();
@@ -104,7 +105,7 @@ pub fn run(
     if !dry_run && !new.is_empty() {
         // From now on readers prefer the new packs, and a prune may put the old ones away, as soon as
         // nothing needs what only they have.
-        repository.condemn(clock.now(), &new)?;
+        repository.condemn(clock.now(), new.into_iter().collect())?;
     }
     Ok(outcome)
 }

@@ -78,6 +78,7 @@ pub fn run(
     clock: &Arc<dyn Clock>,
 ) -> Result<Outcome, Error> {
     repository.require(Operation::Write)?;
+    repository.require_owner()?;
     if request.forget_originals {
         repository.require(Operation::Delete)?;
     }
@@ -128,7 +129,7 @@ pub fn run(
             None => repair.rewrite(&entry, &snapshot)?,
         };
         if request.forget_originals && !request.dry_run && found.repaired.is_some() {
-            repository.remove_original(&entry)?;
+            repository.remove_snapshot(&entry)?;
             found.forgotten = true;
         }
         outcome.snapshots.push(found);
