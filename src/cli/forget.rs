@@ -209,6 +209,9 @@ struct JsonGroup<'a> {
     paths_base64: Option<Vec<String>>,
     sets: Option<&'a [String]>,
     tags: Option<&'a [String]>,
+    /// Id of the writer key that made them; none when owner keys did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    writer_key: Option<String>,
     kept: usize,
     removed: usize,
     snapshots: Vec<JsonJudged<'a>>,
@@ -237,6 +240,7 @@ fn json_group<'a>(group: &'a Group, all: &'a [(ObjectId, Snapshot)]) -> JsonGrou
             .map(|paths| paths.iter().map(|path| data_encoding::BASE64.encode(path)).collect()),
         sets: group.key.sets.as_deref(),
         tags: group.key.tags.as_deref(),
+        writer_key: group.key.writer_key.map(|writer| writer.to_string()),
         kept,
         removed,
         snapshots: group.snapshots.iter().map(|judged| json_judged(judged, &all[judged.index])).collect(),
@@ -377,6 +381,7 @@ fn heading(group: &Group) -> String {
     };
     words.extend(listed(&key.sets, "only"));
     words.extend(listed(&key.tags, "tags"));
+    words.extend(key.writer_key.map(|writer| format!("by writer key {}", writer.short())));
     let (kept, removed) = group.counts();
     let about = if words.is_empty() { "all snapshots".to_owned() } else { words.join(" ") };
     format!("{about}: {kept} kept, {removed} removed")

@@ -198,10 +198,11 @@ pub fn judge(
     let all = Readable::of(repository, &catalog, monitor)?;
     let held = all.held(repository)?;
     let judged: Vec<_> = all.snapshots.iter().filter(|(_, snapshot)| filter.takes(snapshot)).collect();
-    let candidates: Vec<_> = judged
-        .iter()
-        .map(|(entry, snapshot)| Candidate { id: entry.id, snapshot, held: held.is_held_back(&entry.id) })
-        .collect();
+    let mut candidates = Vec::new();
+    for (entry, snapshot) in &judged {
+        let (held, writer_key) = (held.is_held_back(&entry.id), repository.sealed_by(entry)?);
+        candidates.push(Candidate { id: entry.id, snapshot, held, writer_key });
+    }
     let groups = retention::judge(&candidates, policy, grouping, now);
     let gone = groups.iter().flat_map(|group| &group.snapshots).filter(|one| !one.is_kept());
     let target = |(entry, snapshot): &(CatalogEntry, Snapshot)| Target {

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::model::Snapshot;
+use crate::model::{Snapshot, WriterKeyId};
 
 /// What snapshots must have in common to be judged together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,8 @@ pub struct Key {
     pub sets: Option<Vec<String>>,
     /// The labels.
     pub tags: Option<Vec<String>>,
+    /// The writer key that made them, if it was none of an owner: always theirs alone.
+    pub writer_key: Option<WriterKeyId>,
 }
 
 impl Grouping {
@@ -83,6 +85,7 @@ impl Grouping {
             }),
             sets: self.sets.then(|| sorted(sets().map(str::to_owned).collect())),
             tags: self.tags.then(|| sorted(snapshot.tags.clone())),
+            writer_key: None,
         }
     }
 }

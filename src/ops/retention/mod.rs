@@ -18,7 +18,7 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Zoned};
 
 pub use self::group::{Filter, Grouping, GroupingError, Key};
-use crate::model::{Age, ObjectId, Policy, Snapshot, Timestamp, WriterId};
+use crate::model::{Age, ObjectId, Policy, Snapshot, Timestamp, WriterId, WriterKeyId};
 
 /// A snapshot to be judged.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +29,8 @@ pub struct Candidate<'a> {
     pub snapshot: &'a Snapshot,
     /// No policy may remove it.
     pub held: bool,
+    /// The writer key that made it, if it was none of an owner.
+    pub writer_key: Option<WriterKeyId>,
 }
 
 /// Why a snapshot is kept.
@@ -124,7 +126,9 @@ impl Group {
 pub fn judge(candidates: &[Candidate<'_>], policy: &Policy, grouping: Grouping, now: &Zoned) -> Vec<Group> {
     let mut groups: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
     for (index, candidate) in candidates.iter().enumerate() {
-        groups.entry(grouping.key(candidate.snapshot)).or_default().push(index);
+        // A stolen writer key can add any snapshot in the name of any machine: it pushes out none but its own.
+        let key = Key { writer_key: candidate.writer_key, ..grouping.key(candidate.snapshot) };
+        groups.entry(key).or_default().push(index);
     }
     groups
         .into_iter()

@@ -65,6 +65,7 @@ fn candidates(snapshots: &[Snapshot], held: &[usize]) -> Vec<Candidate<'static>>
         id: ObjectId([u8::try_from(n % 251).unwrap(); 32]),
         snapshot: Box::leak(Box::new(snapshot.clone())),
         held: held.contains(&n),
+        writer_key: None,
     };
     snapshots.iter().enumerate().map(candidate).collect()
 }
@@ -255,6 +256,19 @@ fn groups_are_judged_apart() {
     assert_eq!(filter(Filter { hosts: vec!["other".to_owned(), "no".to_owned()], ..Filter::default() }), 1);
     assert_eq!(filter(Filter { paths: vec![b"/a".to_vec()], ..Filter::default() }), 4);
     assert_eq!(filter(Filter { tags: vec![vec!["x".to_owned()]], ..Filter::default() }), 0);
+}
+
+#[test]
+fn what_a_writer_key_adds_pushes_out_nothing_of_others() {
+    let times = of_times(&["2026-03-06 10:00", "2026-03-07 10:00", "2026-03-08 10:00", "2026-03-09 10:00"]);
+    let mut all = candidates(&times, &[]);
+    all[1].writer_key = Some(WriterKeyId([1; 24]));
+    all[2].writer_key = Some(WriterKeyId([2; 24]));
+    all[3].writer_key = Some(WriterKeyId([1; 24]));
+    let groups = judge(&all, &policy("last=1"), "none".parse().unwrap(), &now("2026-03-10 12:00"));
+    let mut kept: Vec<_> = groups.iter().flat_map(|g| &g.snapshots).filter(|one| one.is_kept()).collect();
+    kept.sort_by_key(|one| one.index);
+    assert_eq!(kept.iter().map(|one| one.index).collect::<Vec<_>>(), [0, 2, 3]);
 }
 
 /// A year of hours, and some of them again and again.
