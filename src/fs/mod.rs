@@ -11,6 +11,7 @@ mod dir;
 mod holders;
 mod listing;
 mod lock;
+mod mounts;
 mod owner;
 mod sparse;
 mod stat;

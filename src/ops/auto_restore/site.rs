@@ -164,16 +164,15 @@ impl Site {
         Ok(Finding::Restore(reason, marker))
     }
 
-    /// Refuses a state dir with other file systems in it: nothing could be renamed into or out of those.
+    /// Refuses a state dir in which something is mounted: nothing could be renamed into or out of those.
     pub(super) fn refuse_mounts(&self) -> Result<(), Error> {
-        let dev = self.dir.stat().map_err(self.failed())?.dev;
         let mut todo: Vec<RepoPath> = vec![RepoPath::root()];
         while let Some(at) = todo.pop() {
             // What cannot be looked into has been found to be in use.
             let Ok(dir) = self.dir.open_path(&at) else { continue };
             for name in dir.list().map_err(self.failed())? {
                 let (Ok(stat), Ok(path)) = (dir.stat_at(&name), at.join(&name)) else { continue };
-                if stat.dev != dev {
+                if dir.is_mount_point(&name).unwrap_or(false) {
                     return Err(Error::MountPoint { path: self.path.join(path.to_os_path()) });
                 }
                 if stat.kind == FileKind::Directory && path.as_bytes() != FOLDER.as_bytes() {

@@ -9,6 +9,7 @@ use super::plan::{Plan, Step};
 use super::{Error, Request};
 use crate::fs::{Dir, FileKind};
 use crate::model::RepoPath;
+use crate::ops::compare::Change;
 
 /// Refuses a plan with a step that cannot be made.
 pub(super) fn check(root: &Dir, request: &Request, plan: &Plan) -> Result<(), Error> {
@@ -18,7 +19,7 @@ pub(super) fn check(root: &Dir, request: &Request, plan: &Plan) -> Result<(), Er
     let clears = plan.steps.iter().filter(|step| step.clears()).map(|step| &step.path).collect();
     for step in &plan.steps {
         let Some(have) = &step.have else { continue };
-        if step.clears() || step.writes_content() {
+        if step.clears() || replaces(step) {
             no_mount_point(root, step)?;
         }
         let makes_room = step.want.as_ref().is_some_and(|want| !want.is_dir());
@@ -27,6 +28,12 @@ pub(super) fn check(root: &Dir, request: &Request, plan: &Plan) -> Result<(), Er
         }
     }
     Ok(())
+}
+
+/// True where what is there is replaced by a rename.
+fn replaces(step: &Step) -> bool {
+    step.writes_content()
+        || step.change != Change::Metadata && step.want.as_ref().is_some_and(|w| !w.is_dir())
 }
 
 fn blocked(path: &RepoPath, what: &'static str) -> Error {
@@ -51,13 +58,10 @@ fn ancestors_are_directories(root: &Dir, path: &RepoPath) -> Result<(), Error> {
 /// What something is mounted on cannot be replaced or removed.
 fn no_mount_point(root: &Dir, step: &Step) -> Result<(), Error> {
     let parent = root.open_path(&step.path.parent().unwrap_or_default());
-    let devices = parent.and_then(|parent| Ok((parent.stat()?.dev, parent.stat_at(step.path.name())?.dev)));
-    match devices {
-        Ok((above, here)) if above != here => {
-            Err(blocked(&step.path, "is a mount point, and would have to go"))
-        }
+    match parent.and_then(|parent| parent.is_mount_point(step.path.name())) {
+        Ok(true) => Err(blocked(&step.path, "is a mount point, and would have to go")),
         // What is gone meanwhile is in nobody's way.
-        _ => Ok(()),
+        Ok(false) | Err(_) => Ok(()),
     }
 }
 
