@@ -106,4 +106,18 @@ mod tests {
             assert!(matches!(decode(&newer), Err(FormatError::Unsupported(_))));
         }
     }
+
+    /// A fuzzer that begins with what is refused at once finds nothing behind it.
+    #[test]
+    fn the_seeds_of_the_fuzz_target_are_taken() {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/drill_result");
+        let mut verdicts = Vec::new();
+        for seed in std::fs::read_dir(dir).unwrap() {
+            let bytes = std::fs::read(seed.unwrap().path()).unwrap();
+            let result = decode(&bytes).unwrap();
+            assert_eq!(encode(&result).unwrap(), bytes);
+            verdicts.push(result.verdict);
+        }
+        assert!(verdicts.contains(&Verdict::Good) && verdicts.contains(&Verdict::Damaged), "{verdicts:?}");
+    }
 }

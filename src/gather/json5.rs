@@ -259,6 +259,20 @@ mod tests {
         }
     }
 
+    /// A fuzzer that begins with what is refused at once finds nothing behind it.
+    #[test]
+    fn the_seeds_of_the_fuzz_target_are_taken() {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/json5");
+        let seeds: Vec<_> = std::fs::read_dir(dir).unwrap().map(|seed| seed.unwrap().path()).collect();
+        assert!(seeds.len() >= 3);
+        for seed in seeds {
+            let text = std::fs::read_to_string(&seed).unwrap();
+            assert!(!leaves(&text).unwrap().is_empty(), "{}", seed.display());
+            let (_, strings) = exchange(&text, &mut |string| Some(string.to_owned())).unwrap();
+            assert!(strings > 0, "{}", seed.display());
+        }
+    }
+
     #[test]
     fn what_is_no_json5_is_refused() {
         for text in ["\"/old", "'a\nb'", "/* x", "{ a: <b> }", "\"\\u12", "\"\\xg0\""] {
