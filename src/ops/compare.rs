@@ -1,7 +1,10 @@
 //! Two trees side by side: snapshots, or a snapshot and what a backup would store now.
 
+mod links;
+
 use std::collections::HashMap;
 
+pub(super) use self::links::Links;
 use super::content::{self, Verdict};
 use crate::model::{Entry, EntryKind, ManifestRef, RepoPath};
 use crate::repo::{BlobReader, ManifestReader, RepoError};
@@ -15,8 +18,6 @@ pub struct Pair {
     pub new: Option<Entry>,
     /// For a further name of a file of the old tree: its first name.
     pub old_link: Option<RepoPath>,
-    /// The same of the new tree.
-    pub new_link: Option<RepoPath>,
 }
 
 impl Pair {
@@ -39,7 +40,7 @@ pub enum Change {
     Type,
     /// File content, link target or device number.
     Content,
-    /// It is another name of another file.
+    /// It is another name of another file, as [`Links`] tells.
     Link,
     /// Only mode, owner, time or extended attributes.
     Metadata,
@@ -47,9 +48,9 @@ pub enum Change {
 
 /// Names met of files with several.
 #[derive(Default)]
-struct Links(HashMap<u64, RepoPath>);
+struct Names(HashMap<u64, RepoPath>);
 
-impl Links {
+impl Names {
     /// The first name of the file, when this one is another.
     fn first(&mut self, entry: &Entry) -> Option<RepoPath> {
         if entry.link_group == 0 || entry.content().is_none() {
@@ -67,8 +68,7 @@ pub type Each<'a> = dyn FnMut(Pair) -> Result<(), RepoError> + 'a;
 pub struct Merge<'a> {
     reader: ManifestReader<'a>,
     next: Option<Entry>,
-    old_links: Links,
-    new_links: Links,
+    names: Names,
 }
 
 impl<'a> Merge<'a> {
@@ -76,7 +76,7 @@ impl<'a> Merge<'a> {
     pub fn new(blobs: &'a BlobReader<'a>, old: ManifestRef) -> Result<Self, RepoError> {
         let mut reader = ManifestReader::new(blobs, old);
         let next = reader.next_entry()?;
-        Ok(Self { reader, next, old_links: Links::default(), new_links: Links::default() })
+        Ok(Self { reader, next, names: Names::default() })
     }
 
     fn take(&mut self) -> Result<Option<Entry>, RepoError> {
@@ -86,8 +86,8 @@ impl<'a> Merge<'a> {
 
     fn removed(&mut self, each: &mut Each<'_>) -> Result<(), RepoError> {
         let Some(old) = self.take()? else { return Ok(()) };
-        let old_link = self.old_links.first(&old);
-        each(Pair { old: Some(old), new: None, old_link, new_link: None })
+        let old_link = self.names.first(&old);
+        each(Pair { old: Some(old), new: None, old_link })
     }
 
     /// The next entry of the new tree; they come in manifest order.
@@ -97,9 +97,8 @@ impl<'a> Merge<'a> {
         }
         let old =
             if self.next.as_ref().is_some_and(|old| old.path == new.path) { self.take()? } else { None };
-        let old_link = old.as_ref().and_then(|old| self.old_links.first(old));
-        let new_link = self.new_links.first(new);
-        each(Pair { old, new: Some(new.clone()), old_link, new_link })
+        let old_link = old.as_ref().and_then(|old| self.names.first(old));
+        each(Pair { old, new: Some(new.clone()), old_link })
     }
 
     /// The new tree has no more entries.
@@ -121,7 +120,7 @@ pub fn snapshots(
 ) -> Result<(), RepoError> {
     let mut olds = ManifestReader::without_parents(blobs, old);
     let mut news = ManifestReader::without_parents(blobs, new);
-    let (mut old_links, mut new_links) = (Links::default(), Links::default());
+    let mut names = Names::default();
     let (mut from, mut to) = (None, None);
     loop {
         if from.is_none() && to.is_none() {
@@ -141,9 +140,8 @@ pub fn snapshots(
         };
         let old = if order.is_le() { from.take() } else { None };
         let new = if order.is_ge() { to.take() } else { None };
-        let old_link = old.as_ref().and_then(|old| old_links.first(old));
-        let new_link = new.as_ref().and_then(|new| new_links.first(new));
-        each(Pair { old, new, old_link, new_link })?;
+        let old_link = old.as_ref().and_then(|old| names.first(old));
+        each(Pair { old, new, old_link })?;
     }
 }
 
@@ -174,7 +172,8 @@ pub struct Attention {
     pub directory_times: bool,
 }
 
-/// How the entries of a pair differ; `None` when they are the same.
+/// How the entries of a pair differ; `None` when they are the same. Whether they are names of one file is
+/// for [`Links`] to tell, which sees other pairs too.
 pub fn change(
     pair: &Pair,
     blobs: &BlobReader<'_>,
@@ -207,9 +206,6 @@ pub fn change(
             return Ok(Some(Change::Content));
         }
         _ => return Ok(Some(Change::Type)),
-    }
-    if pair.old_link != pair.new_link {
-        return Ok(Some(Change::Link));
     }
     Ok((!same_metadata(old, new, attention)).then_some(Change::Metadata))
 }

@@ -199,7 +199,7 @@ impl Progress {
     ) -> Result<Vec<Pair>, RepoError> {
         let mut gone = self.open.clone();
         let newest = |path: &RepoPath| Some(self.tree.found.get(path)?.last()?.entry.clone());
-        let pair = |old, new| Pair { old, new, old_link: None, new_link: None };
+        let pair = |old, new| Pair { old, new, old_link: None };
         let (mut pairs, mut reader) = (Vec::new(), ManifestReader::new(blobs, manifest));
         while let Some(entry) = reader.next_entry()? {
             if fits(&entry) {
@@ -238,9 +238,8 @@ fn step(
 }
 
 /// Keeps a pair that is not two of one version.
-fn keep(blobs: &BlobReader<'_>, mut pair: Pair, pairs: &mut Vec<Pair>) -> Result<(), RepoError> {
+fn keep(blobs: &BlobReader<'_>, pair: Pair, pairs: &mut Vec<Pair>) -> Result<(), RepoError> {
     let attention = Attention { owner: false, directory_times: false };
-    (pair.old_link, pair.new_link) = (None, None);
     match compare::change(&pair, blobs, blobs, attention)? {
         None | Some(Change::Link | Change::Metadata) => {}
         Some(Change::Added | Change::Removed | Change::Type | Change::Content) => pairs.push(pair),

@@ -183,6 +183,156 @@ fn only_the_paths_asked_for() {
 }
 
 #[test]
+fn directories_made_on_the_way_go_when_it_is_taken_back() {
+    let (place, _) = world();
+    let tree = place.path("tree");
+    put(&tree, "far/away/from/here.md", b"deep");
+    put(&tree, "near/by/here.md", b"deep too");
+    place.run(&["backup"]).exits(0);
+    fs::remove_dir_all(tree.join("far")).unwrap();
+    fs::remove_dir_all(tree.join("near")).unwrap();
+    let without = picture(&tree);
+    let paths = ["--path", "far/away/from/here.md", "--path", "near/by/here.md"];
+    rollback(&place, &paths).exits(0);
+    assert_eq!(fs::read(tree.join("far/away/from/here.md")).unwrap(), b"deep");
+    let made = picture(&tree);
+    place.run(&["undo", "--yes"]).exits(0);
+    let (mut now, mut wanted) = (picture(&tree), without);
+    for picture in [&mut now, &mut wanted] {
+        // Names came and went in it, and it was not asked for.
+        picture.get_mut(Path::new("")).unwrap().forget_times();
+    }
+    same(&now, &wanted, "undone");
+    place.run(&["undo", "--yes"]).exits(0);
+    let mut again = picture(&tree);
+    let mut made = made;
+    for path in ["", "far", "far/away", "far/away/from", "near", "near/by"] {
+        for picture in [&mut again, &mut made] {
+            picture.get_mut(Path::new(path)).unwrap().forget_times();
+        }
+    }
+    same(&again, &made, "made again");
+    // What somebody has put into one of them stays, and so does what holds it.
+    put(&tree, "far/away/later.md", b"mine");
+    let plan = place.run(&["--json", "undo", "--yes"]).exits(0);
+    assert!(!plan.text().contains("\"far/away\""), "{}", plan.text());
+    assert_eq!(names(&tree.join("far/away")), ["later.md"]);
+    assert!(!tree.join("near").exists());
+    is_clean(&tree);
+}
+
+/// Which names of `dir` are names of one file: for each the number of the file.
+fn inodes(dir: &Path) -> std::collections::BTreeMap<String, u64> {
+    let inode = |name: &String| std::os::unix::fs::MetadataExt::ino(&fs::metadata(dir.join(name)).unwrap());
+    names(dir).into_iter().map(|name| (name.clone(), inode(&name))).collect()
+}
+
+/// The names of each file.
+fn grouped(inodes: &std::collections::BTreeMap<String, u64>) -> Vec<String> {
+    let mut groups: std::collections::BTreeMap<u64, Vec<&str>> = Default::default();
+    inodes.iter().for_each(|(name, inode)| groups.entry(*inode).or_default().push(name));
+    let mut groups: Vec<String> = groups.values().map(|names| names.join(" ")).collect();
+    groups.sort();
+    groups
+}
+
+/// Makes files, each of these names; what they hold is the same in all.
+fn make_links(dir: &Path, groups: &[&str]) {
+    let _ = fs::remove_dir_all(dir);
+    for group in groups {
+        let mut all = group.split(' ');
+        let first = all.next().unwrap();
+        put(dir, first, b"one content");
+        set_time(&dir.join(first));
+        all.for_each(|name| fs::hard_link(dir.join(first), dir.join(name)).unwrap());
+    }
+}
+
+fn set_time(path: &Path) {
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+    fs::File::open(path).unwrap().set_modified(time).unwrap();
+}
+
+#[test]
+fn names_that_stay_are_not_linked_again() {
+    // In the snapshot, now, and what is not touched by the way there.
+    for (then, now, stays) in [
+        (&["a b c"][..], &["b c"][..], "b c"),
+        (&["b c"], &["a b c"], "b c"),
+        (&["a b c"], &["a b"], "a b"),
+        (&["a b c"], &["c"], "c"),
+        (&["a b c"], &["a", "b c"], "a"),
+        (&["a", "b c"], &["a b c"], "a"),
+        (&["a b", "c d"], &["b", "d"], "b d"),
+        (&["b c d"], &["a b", "c d"], "b"),
+    ] {
+        let mut place = with_repository();
+        let tree = place.path("tree");
+        place.set("EXUVIA_STATE_DIR", tree.to_str().unwrap());
+        make_links(&tree.join("x"), then);
+        place.run(&["backup"]).exits(0);
+        make_links(&tree.join("x"), now);
+        let before = inodes(&tree.join("x"));
+        let summary = rollback(&place, &[]).exits(0).summary();
+        let after = inodes(&tree.join("x"));
+        let case = format!("{now:?} to {then:?}: {before:?} {after:?} {summary}");
+        assert_eq!(grouped(&after), then, "{case}");
+        for name in stays.split(' ') {
+            assert_eq!(after[name], before[name], "{name} of {case}");
+        }
+        place.run(&["undo", "--yes"]).exits(0);
+        assert_eq!(grouped(&inodes(&tree.join("x"))), now, "{case}");
+        is_clean(&tree);
+    }
+}
+
+/// A path in the scope that is linked with one outside of it is no difference that could be mended.
+#[test]
+fn a_link_to_a_name_outside_of_the_scope_is_no_difference() {
+    let mut place = with_repository();
+    let tree = place.path("tree");
+    place.set("EXUVIA_STATE_DIR", tree.to_str().unwrap());
+    make_links(&tree.join("x"), &["a b"]);
+    place.run(&["backup"]).exits(0);
+    make_links(&tree.join("x"), &["a", "b"]);
+    let summary = rollback(&place, &["--path", "x/b"]).exits(0).summary();
+    assert_eq!(summary["changes"], 0, "{summary}");
+    fs::write(tree.join("x/b"), b"changed").unwrap();
+    rollback(&place, &["--path", "x/b"]).exits(0);
+    assert_eq!(fs::read(tree.join("x/b")).unwrap(), b"one content");
+}
+
+/// Something is mounted on a file that would have to be replaced: that is found out before anything changes.
+#[test]
+fn a_mount_on_a_file_is_found_before_anything_changes() {
+    let (place, _) = world();
+    let after = mutate(&place);
+    let tree = place.path("tree");
+    let mounts = "set -e; mount --bind other tree/notes/1/1.md; exec \"$0\" --json rollback --yes";
+    fs::write(place.path("other"), b"mounted here").unwrap();
+    let unshared = |script: &str| {
+        let program = env!("CARGO_BIN_EXE_exuvia");
+        let inner = place.command(&[""; 0]);
+        let mut command = Command::new("unshare");
+        command.args(["-rm", "sh", "-c", script, program]).current_dir(place.path("")).env_clear();
+        command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.stdin(Stdio::null()).output()
+    };
+    let can = unshared("mount --bind other tree/notes/1/1.md").is_ok_and(|output| output.status.success());
+    if !can {
+        eprintln!("not tested: nothing can be mounted here");
+        return;
+    }
+    let refused = Run::from(unshared(mounts).unwrap()).exits(1);
+    let message = refused.error()["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("notes/1/1.md is a mount point"), "{message}");
+    same(&picture(&tree), &after, "as it was");
+    is_clean(&tree);
+    let safety = place.run(&["--json", "snapshots", "--safety"]).exits(0).summary();
+    assert_eq!(safety.as_array().unwrap().len(), 0);
+}
+
+#[test]
 fn what_belongs_to_no_snapshot_is_not_touched() {
     let mut place = with_repository();
     let tree = place.path("tree");

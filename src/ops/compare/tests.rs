@@ -6,8 +6,8 @@ use crate::ops::random_trees::{Numbers, Tree, World, change as mutate, content, 
 
 const ALL: Attention = Attention { owner: true, directory_times: true };
 
-/// What a comparison tells: path, first names, change.
-type Told = Vec<(RepoPath, Option<RepoPath>, Option<RepoPath>, Option<Change>)>;
+/// What a comparison tells: path, first name in the old tree, change.
+type Told = Vec<(RepoPath, Option<RepoPath>, Option<Change>)>;
 
 fn first_names(tree: &Tree) -> HashMap<u64, RepoPath> {
     let mut first = HashMap::new();
@@ -18,7 +18,7 @@ fn first_names(tree: &Tree) -> HashMap<u64, RepoPath> {
 }
 
 fn naive(old: &Tree, new: &Tree) -> Told {
-    let (olds, news) = (first_names(old), first_names(new));
+    let olds = first_names(old);
     let link = |names: &HashMap<u64, RepoPath>, entry: Option<&Entry>| {
         let entry = entry.filter(|e| e.content().is_some())?;
         names.get(&entry.link_group).filter(|first| **first != entry.path).cloned()
@@ -26,14 +26,13 @@ fn naive(old: &Tree, new: &Tree) -> Told {
     let paths: std::collections::BTreeSet<_> = old.keys().chain(new.keys()).collect();
     let one = |path: &RepoPath| {
         let (from, to) = (old.get(path), new.get(path));
-        let (old_link, new_link) = (link(&olds, from), link(&news, to));
+        let old_link = link(&olds, from);
         let change = match (from, to) {
             (None, _) => Some(Change::Added),
             (_, None) => Some(Change::Removed),
             (Some(from), Some(to)) => match (&from.kind, &to.kind) {
                 (a, b) if std::mem::discriminant(a) != std::mem::discriminant(b) => Some(Change::Type),
                 (a, b) if a != b => Some(Change::Content),
-                _ if old_link != new_link => Some(Change::Link),
                 _ if (from.meta.mode, from.meta.mtime) != (to.meta.mode, to.meta.mtime)
                     && !matches!(to.kind, EntryKind::Symlink(_)) =>
                 {
@@ -42,7 +41,7 @@ fn naive(old: &Tree, new: &Tree) -> Told {
                 _ => None,
             },
         };
-        (path.clone(), old_link, new_link, change)
+        (path.clone(), old_link, change)
     };
     paths.into_iter().map(one).collect()
 }
@@ -51,7 +50,7 @@ fn merged(blobs: &BlobReader<'_>, old: ManifestRef, new: &Tree) -> Told {
     let mut told = Told::new();
     let mut each = |pair: Pair| {
         let change = change(&pair, blobs, blobs, ALL)?;
-        told.push((pair.path().clone(), pair.old_link, pair.new_link, change));
+        told.push((pair.path().clone(), pair.old_link, change));
         Ok(())
     };
     let mut merge = Merge::new(blobs, old).unwrap();
@@ -73,7 +72,7 @@ fn skipping(blobs: &BlobReader<'_>, old: ManifestRef, new: ManifestRef) -> (Vec<
 }
 
 fn differing(told: Told) -> Vec<(RepoPath, Change)> {
-    told.into_iter().filter_map(|(path, _, _, change)| Some((path, change?))).collect()
+    told.into_iter().filter_map(|(path, _, change)| Some((path, change?))).collect()
 }
 
 #[test]
@@ -103,7 +102,7 @@ fn both_comparisons_agree_with_a_naive_one() {
             }
         }
     }
-    assert_eq!(kinds.len(), 6, "not every kind of change came: {kinds:?}");
+    assert_eq!(kinds.len(), 5, "not every kind of change came: {kinds:?}");
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! `diff`: what differs between two snapshots, or between a snapshot and the live tree.
 
-mod links;
 mod patch;
 mod scratch;
 mod sides;
@@ -10,12 +9,11 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use self::links::Links;
 pub use self::patch::{MAX_TEXT, Patch};
 use self::scratch::Scratch;
 use self::sides::{LiveSettle, LiveTree, ReadError, Side};
 use super::backup;
-use super::compare::{self, Attention, Change, Merge, Pair, Settle};
+use super::compare::{self, Attention, Change, Links, Merge, Pair, Settle};
 use crate::clock::Clock;
 use crate::gather::sqlite::{Differences, Images};
 use crate::model::{Capture, Classify, Entry, EntryKind, ErrorClass, FileError, ManifestRef, RepoPath};
@@ -326,7 +324,7 @@ struct Sorter<'a> {
 impl Sorter<'_> {
     fn sort(
         &mut self,
-        mut pair: Pair,
+        pair: Pair,
         blobs: &BlobReader<'_>,
         settle: &dyn Settle,
     ) -> Result<Option<(Change, Pair)>, Error> {
@@ -340,8 +338,6 @@ impl Sorter<'_> {
         if !asked(pair.path()) {
             return Ok(None);
         }
-        // The first name of a file may come or go without any change of the others.
-        (pair.old_link, pair.new_link) = (None, None);
         let attention = Attention { owner: true, directory_times: false };
         let change = match compare::change(&pair, blobs, settle, attention)? {
             None | Some(Change::Metadata) if relinked => Some(Change::Link),

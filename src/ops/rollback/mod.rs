@@ -21,7 +21,7 @@ mod local;
 mod plan;
 mod stage;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -364,7 +364,7 @@ pub fn plan(
         merge.push(entry, &mut |pair| collector.pair(pair))
     })?;
     merge.finish(&mut |pair| collector.pair(pair))?;
-    let plan = collector.plan;
+    let plan = collector.finish();
     unread(&plan, &looked.errors)?;
     Ok(plan)
 }
@@ -387,6 +387,11 @@ fn collector<'a>(
         unknown_more: snapshot.error_count > snapshot.errors.len() as u64,
         devices: request.devices,
         walked,
+        takes_back: snapshot.kind == SnapshotKind::Safety
+            && !scope.is_empty()
+            && scope_of(snapshot) == *scope,
+        made_above: BTreeMap::new(),
+        names: plan::Names::default(),
         plan: Plan::default(),
     }
 }
@@ -468,7 +473,7 @@ pub fn run(
     let mut collector = collector(request, &blobs, &blobs, None);
     let (want, have) = (request.snapshot.manifest, taken.snapshot.manifest);
     compare::snapshots(&blobs, want, have, &mut |pair| collector.pair(pair))?;
-    let mut plan = collector.plan;
+    let mut plan = collector.finish();
     plan.steps.retain(|step| step.change != Change::Removed || !planned.leaves_out(&step.path));
     // Two images of one content may consist of other blobs; that the files are the same was seen before.
     let changes: HashSet<&RepoPath> = planned.steps.iter().map(|step| &step.path).collect();

@@ -1,9 +1,11 @@
 //! What there is to do: what is there compared with what shall be.
 
+use std::collections::{BTreeMap, HashMap};
+
 use super::database;
 use crate::fs::Dir;
 use crate::model::{Capture, Entry, EntryKind, FileError, RepoPath};
-use crate::ops::compare::{self, Attention, Change, Pair, Settle};
+use crate::ops::compare::{self, Attention, Change, Links, Pair, Settle};
 use crate::repo::{BlobReader, RepoError};
 
 /// One path that will change.
@@ -18,7 +20,7 @@ pub struct Step {
     pub have: Option<Entry>,
     /// What shall be there.
     pub want: Option<Entry>,
-    /// It shall be a further name of this file.
+    /// It shall be a further name of this file, which is there or made before it.
     pub link: Option<RepoPath>,
 }
 
@@ -100,7 +102,22 @@ pub(super) struct Collector<'a> {
     pub(super) devices: bool,
     /// The state dir, when it was walked for this comparison: what is there and was not told is left out.
     pub(super) walked: Option<&'a Dir>,
+    /// The snapshot is what was there before a rollback of the same paths, which made the directories above
+    /// them where they were missing.
+    pub(super) takes_back: bool,
+    /// Directories above the paths asked for that the snapshot does not have, and whether all that is in
+    /// them goes.
+    pub(super) made_above: BTreeMap<RepoPath, bool>,
+    pub(super) names: Names,
     pub(super) plan: Plan,
+}
+
+/// What is known of files with several names, of the paths that are rolled back.
+#[derive(Default)]
+pub(super) struct Names {
+    links: Links,
+    /// For each such file of the snapshot a name of it that is there, and stays.
+    staying: HashMap<u64, RepoPath>,
 }
 
 impl Collector<'_> {
@@ -111,7 +128,29 @@ impl Collector<'_> {
             return true;
         }
         // A directory on the way to a path asked for is made where it is missing.
-        pair.new.is_none() && self.scope.iter().any(|scope| scope.starts_with(pair.path()))
+        pair.new.is_none() && self.is_above(pair.path())
+    }
+
+    fn is_above(&self, path: &RepoPath) -> bool {
+        self.scope.iter().any(|scope| scope.starts_with(path))
+    }
+
+    /// True for a directory on the way to a path asked for that goes with it, unless something else is in it.
+    fn was_made(&mut self, pair: &Pair) -> bool {
+        let made = self.takes_back
+            && pair.old.is_none()
+            && pair.new.as_ref().is_some_and(Entry::is_dir)
+            && self.is_above(pair.path());
+        if made {
+            self.made_above.insert(pair.path().clone(), true);
+        } else if pair.new.is_some() {
+            let path = pair.path();
+            self.made_above
+                .iter_mut()
+                .filter(|(dir, _)| path.starts_with(dir))
+                .for_each(|(_, goes)| *goes = false);
+        }
+        made
     }
 
     /// True for what the snapshot might have, had it been able to read it, and the directories above.
@@ -132,11 +171,19 @@ impl Collector<'_> {
     }
 
     pub(super) fn pair(&mut self, pair: Pair) -> Result<(), RepoError> {
-        if !self.concerns(&pair) {
+        if !self.concerns(&pair) && !self.was_made(&pair) {
             return Ok(());
         }
         let attention = Attention { owner: self.owner, directory_times: true };
-        let Some(change) = compare::change(&pair, self.blobs, self.settle, attention)? else {
+        let relinked = self.names.links.differ(&pair);
+        let change = match compare::change(&pair, self.blobs, self.settle, attention)? {
+            None | Some(Change::Metadata) if relinked => Some(Change::Link),
+            other => other,
+        };
+        if let (None | Some(Change::Metadata), Some(group)) = (change, group(pair.old.as_ref())) {
+            self.names.staying.entry(group).or_insert_with(|| pair.path().clone());
+        }
+        let Some(change) = change else {
             self.plan.unchanged += 1;
             return Ok(());
         };
@@ -161,6 +208,25 @@ impl Collector<'_> {
         self.plan.steps.push(Step { path, change, have, want, link });
         Ok(())
     }
+}
+
+impl Collector<'_> {
+    /// The plan, when all pairs have been told. What becomes a name of a file of which another name stays
+    /// is made from that one, so that those which stay are left alone.
+    pub(super) fn finish(self) -> Plan {
+        let mut plan = self.plan;
+        plan.steps.retain(|step| self.made_above.get(&step.path).is_none_or(|goes| *goes));
+        for step in plan.steps.iter_mut().filter(|step| step.change != Change::Metadata) {
+            let staying = group(step.want.as_ref()).and_then(|group| self.names.staying.get(&group));
+            step.link = staying.cloned().or(step.link.take());
+        }
+        plan
+    }
+}
+
+/// The number of a file that has several names.
+fn group(entry: Option<&Entry>) -> Option<u64> {
+    entry.filter(|entry| entry.link_group != 0 && entry.content().is_some()).map(|entry| entry.link_group)
 }
 
 #[cfg(test)]
@@ -200,11 +266,14 @@ mod tests {
             unknown_more: more,
             devices: false,
             walked: None,
+            takes_back: false,
+            made_above: BTreeMap::new(),
+            names: Names::default(),
             plan: Plan::default(),
         };
         for (path, want, have) in pairs {
             let (old, new) = (want.then(|| entry(path, 1)), have.then(|| entry(path, 2)));
-            collector.pair(Pair { old, new, old_link: None, new_link: None }).unwrap();
+            collector.pair(Pair { old, new, old_link: None }).unwrap();
         }
         let words = collector.plan.steps.iter().map(|step| format!("{}:{:?}", step.path, step.change));
         words.collect::<Vec<_>>().join(" ")

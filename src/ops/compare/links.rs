@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use super::Pair;
 use crate::model::{Entry, RepoPath};
-use crate::ops::compare::Pair;
 
 /// A file of one tree: what its names have in common.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -24,14 +24,14 @@ impl File {
 /// Which file of the old tree is which of the new one, as far as names that both trees have tell. A name
 /// that comes or goes beside others is no change of those.
 #[derive(Default)]
-pub(super) struct Links {
+pub(in crate::ops) struct Links {
     new_of: HashMap<File, File>,
     old_of: HashMap<File, File>,
 }
 
 impl Links {
     /// True when this name joined another file or left its own; to be asked of every pair, in order.
-    pub(super) fn differ(&mut self, pair: &Pair) -> bool {
+    pub(in crate::ops) fn differ(&mut self, pair: &Pair) -> bool {
         let (Some(old), Some(new)) = (&pair.old, &pair.new) else { return false };
         let files = old.content().is_some() && new.content().is_some();
         if !files || old.link_group == 0 && new.link_group == 0 {
@@ -59,7 +59,7 @@ mod tests {
             link_group,
             unsettled: false,
         };
-        Pair { old: Some(entry(old)), new: Some(entry(new)), old_link: None, new_link: None }
+        Pair { old: Some(entry(old)), new: Some(entry(new)), old_link: None }
     }
 
     #[test]
