@@ -11,11 +11,13 @@ use std::sync::Arc;
 
 use exuvia::chunk::Chunker;
 use exuvia::crypto::{
-    ContentHasher, Keyring, MasterKey, Masters, ObjectKey, ObjectKind, Passphrase, ScryptParams,
+    ContentHasher, Keyring, MasterKey, Masters, ObjectKey, ObjectKind, Passphrase, PhraseError, ScryptParams,
+    read_phrase, spell_phrase,
 };
 use exuvia::format::acceptance_v1::{self, Acceptance};
 use exuvia::format::gc_v1::{self, GcRecord};
 use exuvia::format::index_v1::{self, Index, PackInfo};
+use exuvia::format::key_description_v1::{self, Description, KeyKind};
 use exuvia::format::key_v1::Secrets;
 use exuvia::format::marker_v1::{Marker, Operation};
 use exuvia::format::pack_v1::{self, BlobInfo, FrameInfo, TRAILER};
@@ -40,6 +42,7 @@ const FILES: &[(&str, Check)] = &[
     ("gc.json", gc),
     ("index.json", index),
     ("key.json", key),
+    ("key_description.json", key_description),
     ("leaf.json", leaf),
     ("marker.json", marker),
     ("name.json", name),
@@ -47,6 +50,7 @@ const FILES: &[(&str, Check)] = &[
     ("pack.json", pack),
     ("path.json", path),
     ("removal.json", removal),
+    ("phrase.json", phrase),
     ("roles.json", roles),
     ("sealed.json", sealed),
     ("slices.json", slices),
@@ -272,6 +276,52 @@ fn roles(file: &V) {
         assert_eq!(sealer.seal_record(kind, &record, &case.randomness()).unwrap(), object, "{}", case.at);
         let by = (by_writer && kind == ObjectKind::Snapshot).then_some(id);
         assert_eq!(exuvia::format::sealed_v1::sealed_by(&object), by, "{}", case.at);
+    }
+}
+
+fn key_description(file: &V) {
+    let repository = RepositoryId(file.get("repository").array());
+    let master = MasterKey::from_bytes(file.get("master").array());
+    for (expect, case) in file.cases() {
+        let bytes = case.get("bytes").hex();
+        let read = key_description_v1::read(&bytes, repository, &master);
+        let Some(found) = outcome(&case, &expect, read) else { continue };
+        let wanted = case.opt("kind").map(|kind| Description {
+            kind: match kind.int() {
+                0 => KeyKind::Owner,
+                1 => KeyKind::Writer,
+                other => panic!("kind {other}"),
+            },
+            created: case.get("created").int(),
+            label: case.get("label").str(),
+        });
+        assert_eq!(found, wanted, "{}", case.at);
+        if let Some(description) = wanted.filter(|_| case.get("encodes").bool()) {
+            let (mut object, nonce) = (case.get("key_object").hex(), case.get("nonce").array());
+            key_description_v1::append(&mut object, repository, &master, &description, &nonce).unwrap();
+            assert!(object == bytes, "{}: encodes to other bytes", case.at);
+        }
+    }
+}
+
+fn phrase(file: &V) {
+    for (expect, case) in file.cases() {
+        let text = Passphrase::new(case.get("text").str().into_bytes());
+        let read = read_phrase(&text).unwrap_or_else(|| panic!("{}: not like a phrase", case.at));
+        if expect == "ok" {
+            let read = read.unwrap_or_else(|e| panic!("{}: {e}", case.at));
+            let wanted = case.get("phrase").str();
+            assert!(read.as_bytes() == wanted.as_bytes(), "{}", case.at);
+            let spelled = spell_phrase(&case.get("entropy").array());
+            assert!(spelled.as_bytes() == wanted.as_bytes(), "{}", case.at);
+            continue;
+        }
+        let problem = match read.err().unwrap_or_else(|| panic!("{}: accepted", case.at)) {
+            PhraseError::Count { found } => format!("count {found}"),
+            PhraseError::Unknown { number } => format!("unknown {number}"),
+            PhraseError::Checksum => "checksum".to_owned(),
+        };
+        assert_eq!(problem, case.get("problem").str(), "{}", case.at);
     }
 }
 

@@ -289,7 +289,7 @@ PASSPHRASE = "correct horse \u00e9".encode()
 
 def key_object(passphrase=PASSPHRASE, log_n=10, r=1, p=1, salt=pattern("salt", 32), nonce=pattern("key nonce", 24),
                created=1771459200, label="first", extensions=(), bundle=None, repository=REPOSITORY,
-               inner=REPOSITORY, head=None, damage=None, generation=0):
+               inner=REPOSITORY, head=None, damage=None, generation=0, tail=b""):
     head = head or b"EXUVIKEY" + bytes([1, 1, log_n, r, p, generation, 0, 0])
     root = hashlib.scrypt(passphrase, salt=salt, n=1 << log_n, r=r, p=p, dklen=32)
     bound = head + salt + derive("exuvia format 1: key commitment", root)
@@ -298,7 +298,24 @@ def key_object(passphrase=PASSPHRASE, log_n=10, r=1, p=1, salt=pattern("salt", 3
     wrapped = xaead_encrypt(bundle, bound + repository, nonce, derive("exuvia format 1: key encryption", root))
     if damage:
         wrapped = damage(wrapped)
-    return bound + nonce + struct.pack("<I", len(wrapped)) + wrapped
+    object = bound + nonce + struct.pack("<I", len(wrapped)) + wrapped
+    return object + (tail(object) if callable(tail) else tail)
+
+
+def description(kind=0, created=1771459200, label="first", extensions=(), nonce=pattern("description nonce", 24),
+                master=MASTER, repository=REPOSITORY, record=None, damage=None):
+    """What follows the wrapped bundle of a key object (4.4)."""
+    if record is None:
+        record = bytes([1, kind]) + r_sint(created) + r_str(label) + r_list(extensions)
+
+    def tail(object):
+        aad = hashlib.sha256(object).digest() + repository
+        sealed = xaead_encrypt(record, aad, nonce, derive("exuvia format 1: key description", master))
+        if damage:
+            sealed = damage(sealed)
+        return nonce + struct.pack("<I", len(sealed)) + sealed
+
+    return tail
 
 
 def keys():
@@ -322,6 +339,11 @@ def keys():
     ok("empty passphrase", passphrase=b"")
     ok("label of 300 bytes", label="\u00e9" * 150, salt=pattern("salt 2", 32))
     ok("optional extension", encodes=False, extensions=[extension(7, 0, b"later")])
+    ok("recovery phrase", r=8, passphrase=phrase(pattern("phrase", 16)).encode())
+    # How the bundle is opened does not depend on what a description says, as long as there is room for one.
+    ok("with a description", encodes=False, tail=description())
+    ok("with a description of nothing", encodes=False, tail=bytes(24) + struct.pack("<I", 0))
+    ok("with a description of noise", encodes=False, tail=bytes(24) + struct.pack("<I", 40) + bytes(40))
 
     for n in (1, 2, 255):
         ok(f"rotated {n} times", generation=n, bundle=owner_bundle(n))
@@ -382,6 +404,99 @@ def keys():
     bad("bytes after the bundle's record", "damaged", key_object(bundle=bundle + b"\0"))
     bad("label not UTF-8", "damaged", key_object(bundle=bundle[:-2] + b"\x01\xff\x00"))
     bad("longer than 64 KiB", "damaged", key_object(label="a" * 65536))
+    whole = key_object(tail=description())
+    bad("description cut short", "damaged", whole[:-1])
+    bad("byte left over after the description", "damaged", whole + b"\0")
+    bad("description without its length", "damaged", good + bytes(27))
+    bad("longer than 64 KiB with its description", "damaged", key_object(tail=description(label="a" * 65536)))
+    f.write()
+
+
+def descriptions():
+    f = File("key_description.json", "Descriptions of key objects (4.4), read with `master` for `repository`.",
+             repository=REPOSITORY, master=MASTER)
+
+    def ok(name, encodes=True, **a):
+        values = {"kind": 0, "created": 1771459200, "label": "first", "nonce": pattern("description nonce", 24)}
+        f.ok(name, bytes=key_object(tail=description(**a)), key_object=key_object(), encodes=encodes,
+             **{**values, **{k: v for k, v in a.items() if k in values}})
+
+    ok("owner")
+    ok("writer", kind=1, label="m\u00fcller's phone", created=-1)
+    ok("no label", label="", nonce=pattern("description nonce 2", 24))
+    ok("optional extension", encodes=False, extensions=[extension(7, 0, b"later")])
+    f.ok("none", bytes=key_object(), key_object=key_object(), kind=None, encodes=False)
+
+    def bad(name, expect, object=None, **a):
+        f.bad(name, expect, bytes=object or key_object(tail=description(**a)))
+
+    good = key_object(tail=description())
+    at = len(key_object())
+    put = lambda at, b: good[:at] + bytes([b]) + good[at + 1 :]
+    bad("kind 2", "unsupported", kind=2)
+    bad("version 2", "unsupported", record=b"\2anything")
+    bad("required extension", "unsupported", extensions=[extension(8, 1, b"")])
+    bad("another repository", "damaged", repository=bytes(16))
+    bad("another master key", "damaged", master=bytes(32))
+    bad("that of another key object", "damaged", key_object(salt=pattern("salt 2", 32))
+        + description()(key_object()))
+    bad("wrapped bundle altered", "damaged", put(at - 1, good[at - 1] ^ 1))
+    bad("nonce altered", "damaged", put(at, good[at] ^ 1))
+    bad("altered", "damaged", put(len(good) - 1, good[-1] ^ 1))
+    bad("length too small", "damaged", put(at + 24, good[at + 24] - 1))
+    bad("length too large", "damaged", put(at + 24, good[at + 24] + 1))
+    bad("no room for a tag", "damaged", damage=lambda s: s[:15])
+    bad("empty record", "damaged", record=b"")
+    bad("bytes after the record", "damaged", record=bytes([1, 0]) + r_sint(0) + r_str("") + r_list([]) + b"\0")
+    bad("label not UTF-8", "damaged", record=bytes([1, 0]) + r_sint(0) + b"\1\xff" + r_list([]))
+    bad("not a key object", "damaged", b"EXUVIKEX" + good[8:])
+    f.write()
+
+
+# The list is not copied here: this reads the one that the program has, and holds it against the hash in 4.5.
+with open(os.path.join(HERE, "../../src/crypto/words.txt"), "rb") as words:
+    WORDS = words.read()
+assert hashlib.sha256(WORDS).hexdigest() == "2f5eed53a4727b4bf8880d8f3f199efc90e58503646d9ff8eff3a2ed3b24dbda"
+WORDS = WORDS.decode().split()
+
+
+def phrase(entropy, checksum=0):
+    bits = f"{int.from_bytes(entropy, 'big'):0128b}" + f"{(hashlib.sha256(entropy).digest()[0] >> 4) ^ checksum:04b}"
+    return " ".join(WORDS[int(bits[i : i + 11], 2)] for i in range(0, 132, 11))
+
+
+def phrases():
+    f = File("phrase.json", "Recovery phrases (4.5): texts as people type them, and the phrase that they stand for.")
+    one, two = pattern("phrase", 16), pattern("phrase 2", 16)
+
+    def ok(name, entropy, text=None):
+        f.ok(name, text=text or phrase(entropy), phrase=phrase(entropy), entropy=entropy)
+
+    words = phrase(one).split()
+    ok("as it is", one)
+    ok("another", two)
+    ok("all bits zero", bytes(16))
+    ok("all bits one", b"\xff" * 16)
+    ok("upper case", one, phrase(one).upper())
+    ok("four letters", two, " ".join(word[:4] for word in phrase(two).split()))
+    ok("five letters", one, " ".join(word[:5] for word in words))
+    ok("lines", one, "\r\n".join(words) + "\n\n")
+    ok("numbered", one, "\n".join(f" {n}. {word}," for n, word in enumerate(words, 1)))
+    ok("hyphens", one, "-".join(words))
+
+    def bad(name, problem, text):
+        f.bad(name, "damaged", text=text, problem=problem)
+
+    bad("checksum", "checksum", phrase(one, checksum=1))
+    swapped = words[1:2] + words[:1] + words[2:]
+    assert swapped != words
+    bad("order", "checksum", " ".join(swapped))
+    bad("eleven words", "count 11", " ".join(words[1:]))
+    bad("thirteen words", "count 13", " ".join(words + words[:1]))
+    bad("a word that is none", "unknown 3", " ".join(words[:2] + ["exuvia"] + words[3:]))
+    bad("three letters of a longer word", "unknown 12", " ".join(words[:11] + ["aba"]))
+    bad("letters after a word", "unknown 1", " ".join(["abandonx"] + words[1:]))
+    bad("a word with an accent", "unknown 2", " ".join(words[:1] + ["\u00e9nergie"] + words[2:]))
     f.write()
 
 
@@ -683,5 +798,5 @@ def packs():
 if __name__ == "__main__":
     import make_records
 
-    for write in (marker, keys, sub_keys, sealed, roles, packs, *make_records.ALL):
+    for write in (marker, keys, descriptions, phrases, sub_keys, sealed, roles, packs, *make_records.ALL):
         write()

@@ -1,6 +1,6 @@
 //! Master keys and the sub-keys derived from them, one per purpose; who has which.
 
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::pair::{Agreed, FreshSecret, OwnerPair, WriterIdentity};
 use super::{CryptoError, OBJECT_NONCE, ObjectKey, random, unwrap, wrap};
@@ -59,6 +59,12 @@ impl MasterKey {
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
+    }
+
+    /// The key under which the descriptions of key objects are sealed (section 4.4).
+    #[must_use]
+    pub fn description_key(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(blake3::derive_key("exuvia format 1: key description", &self.0))
     }
 }
 

@@ -5,6 +5,7 @@ mod aead;
 mod kdf;
 mod keys;
 mod pair;
+mod phrase;
 #[cfg(test)]
 pub(crate) mod seeded;
 
@@ -14,6 +15,7 @@ pub(crate) use keys::Naming;
 pub use keys::{ContentHasher, Keyring, MasterKey, Masters, ObjectKind, WriterKeys};
 pub(crate) use pair::WriterIdentity;
 pub use pair::{Agreed, FreshSecret, PROOF, PUBLIC_KEY};
+pub use phrase::{PHRASE_WORDS, PhraseError, generate_phrase, read_phrase, spell_phrase};
 
 /// Why a cryptographic step failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

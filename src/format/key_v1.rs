@@ -15,6 +15,8 @@ const KDF_SCRYPT: u8 = 1;
 /// Bytes before the nonce: what the wrapped bundle is bound to.
 const BOUND: usize = 80;
 const FIXED: usize = 108;
+/// Bytes of a nonce.
+pub const NONCE: usize = 24;
 
 /// What a key object protects.
 #[derive(Clone)]
@@ -186,7 +188,7 @@ pub struct Randomness {
     /// Salt of the key derivation.
     pub salt: [u8; 32],
     /// Nonce of the wrapping.
-    pub nonce: [u8; 24],
+    pub nonce: [u8; NONCE],
 }
 
 impl Randomness {
@@ -230,6 +232,34 @@ pub fn seal(
 
 /// Opens a key object. [`FormatError::WrongKey`] means that the passphrase is another one's.
 pub fn open(bytes: &[u8], repository: RepositoryId, passphrase: &Passphrase) -> Result<Bundle, FormatError> {
+    let Parts { params, generation, salt, commitment, nonce, wrapped, .. } = take_apart(bytes)?;
+    let stretched = crypto::stretch(passphrase, &salt, params)?;
+    if !stretched.commits_to(&commitment) {
+        return Err(FormatError::WrongKey);
+    }
+    let plain = crypto::unwrap(&stretched.kek, &nonce, &bound(&bytes[..BOUND], repository), wrapped)?;
+    let bundle = decode(&plain, repository)?;
+    if bundle.generation() != generation {
+        return Err(FormatError::Damaged("key object names another generation than its bundle"));
+    }
+    Ok(bundle)
+}
+
+/// A key object, taken apart as far as its layout goes.
+pub(super) struct Parts<'a> {
+    params: ScryptParams,
+    generation: u8,
+    salt: [u8; 32],
+    commitment: [u8; 32],
+    nonce: [u8; NONCE],
+    wrapped: &'a [u8],
+    /// Length of all that comes before the description.
+    pub(super) body: usize,
+    /// Nonce and ciphertext of the description, if there is one.
+    pub(super) description: Option<([u8; NONCE], &'a [u8])>,
+}
+
+pub(super) fn take_apart(bytes: &[u8]) -> Result<Parts<'_>, FormatError> {
     if bytes.len() > limits::KEY_OBJECT {
         return Err(FormatError::Damaged("key object is too long"));
     }
@@ -253,18 +283,15 @@ pub fn open(bytes: &[u8], repository: RepositoryId, passphrase: &Passphrase) -> 
     let nonce = cursor.array()?;
     let len = u32::from_le_bytes(cursor.array()?) as usize;
     let wrapped = cursor.take(len)?;
+    let body = FIXED + wrapped.len();
+    let mut description = None;
+    if bytes.len() > body {
+        let nonce = cursor.array()?;
+        let len = u32::from_le_bytes(cursor.array()?) as usize;
+        description = Some((nonce, cursor.take(len)?));
+    }
     cursor.end()?;
-
-    let stretched = crypto::stretch(passphrase, &salt, params)?;
-    if !stretched.commits_to(&commitment) {
-        return Err(FormatError::WrongKey);
-    }
-    let plain = crypto::unwrap(&stretched.kek, &nonce, &bound(&bytes[..BOUND], repository), wrapped)?;
-    let bundle = decode(&plain, repository)?;
-    if bundle.generation() != generation {
-        return Err(FormatError::Damaged("key object names another generation than its bundle"));
-    }
-    Ok(bundle)
+    Ok(Parts { params, generation, salt, commitment, nonce, wrapped, body, description })
 }
 
 /// The cost of opening a key object, log2 of scrypt's N, as far as its header tells.

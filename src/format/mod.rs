@@ -7,6 +7,7 @@ pub mod acceptance_v1;
 pub mod drill_v1;
 pub mod gc_v1;
 pub mod index_v1;
+pub mod key_description_v1;
 pub mod key_v1;
 pub mod limits;
 pub mod marker_v1;
