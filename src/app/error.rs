@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::crypto::{CryptoError, PhraseError};
 use crate::model::{Classify, ErrorClass};
 use crate::ops::{
     alarm, auto_restore, backup, check, diff, drill, find, forget, prune, repair, restore, rollback, scrub,
@@ -86,6 +87,9 @@ pub enum AppError {
         /// The reason.
         message: String,
     },
+    /// The system gave no random bytes.
+    #[error(transparent)]
+    Random(CryptoError),
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -105,6 +109,15 @@ impl From<diff::Error> for AppError {
 }
 
 impl AppError {
+    /// How a passphrase that opens nothing, but looks like a recovery phrase, differs from one.
+    #[must_use]
+    pub fn phrase(&self) -> Option<PhraseError> {
+        match self {
+            Self::Repo(RepoError::WrongKey { phrase, .. }) => *phrase,
+            _ => None,
+        }
+    }
+
     /// What kind of failure a storage service reported, if one did.
     #[must_use]
     pub fn fault(&self) -> Option<Fault> {
@@ -155,7 +168,7 @@ impl Classify for AppError {
             Self::Drill(e) => e.class(),
             Self::Path { .. } => ErrorClass::Usage,
             Self::Interrupted => ErrorClass::Interrupted,
-            Self::Output(_) | Self::Measure { .. } => ErrorClass::Failed,
+            Self::Output(_) | Self::Measure { .. } | Self::Random(_) => ErrorClass::Failed,
         }
     }
 }

@@ -11,6 +11,7 @@ mod find;
 mod forget;
 mod history;
 mod key_roles;
+mod keys;
 mod location;
 mod marks;
 pub mod prune;
@@ -34,21 +35,21 @@ pub use find::{FindOutcome, FindRequest, find};
 pub use forget::{ForgetPlan, ForgetRequest, forget, forget_named};
 pub use history::{SettlePlan, missing};
 pub use key_roles::{Rotated, RotationPlan, WriterKeyAdded, key_add_writer, key_rotation};
+pub use keys::{KeyRemovalPlan, Recovery, key_add, key_change, key_list, key_recovery, key_removal, unlock};
 pub use location::{Location, LocationError, SCHEME};
 pub use marks::{Listing, accept, listing};
 pub use repair::{RepairIndexPlan, RepairPacksRequest, repair_index, repair_packs, repair_snapshots};
 pub use requests::{
-    BackupRequest, CheckRequest, DoctorRequest, DrillRequest, InitRequest, KeyOutcome, LsRequest,
-    RestoreRequest, Session, SnapshotInfo, StatsOutcome,
+    BackupRequest, CheckRequest, DoctorRequest, DrillRequest, InitRequest, LsRequest, RestoreRequest,
+    Session, SnapshotInfo, StatsOutcome,
 };
 pub use rollback::{RollbackOutcome, RollbackRequest, RollbackTo, rollback, unfinished_rollback};
-pub use run::{
-    backup, cat, check, init, key_add, key_change, key_list, key_remove, ls, probe, restore, snapshots, stats,
-};
+pub use run::{backup, cat, check, init, ls, probe, restore, snapshots, stats};
 pub use scrub::{ScrubRequest, scrub};
 pub use status::{Health, StatusOutcome, status};
 
-pub use crate::crypto::{Passphrase, ScryptParams};
+pub use crate::crypto::{Passphrase, PhraseError, ScryptParams, read_phrase};
+pub use crate::format::key_description_v1::{Description as KeyDescription, KeyKind};
 pub use crate::gather::Profile;
 pub use crate::gather::sqlite::{
     Differences as DatabaseDifferences, ObjectDifference, RowCounts, SchemaChange, TableDifference,
@@ -75,4 +76,4 @@ pub use crate::ops::scrub::Outcome as ScrubOutcome;
 pub use crate::ops::select::Error as SelectError;
 pub use crate::rclone::{Secret, Settings as RcloneSettings, Target};
 pub use crate::remote::{Fault, RequestCounts};
-pub use crate::repo::{CatalogEntry, Compression, KeyInfo};
+pub use crate::repo::{CatalogEntry, Compression, KeyChange, KeyInfo};

@@ -168,13 +168,6 @@ pub struct SnapshotInfo {
     pub snapshot: Snapshot,
 }
 
-/// What a key command did.
-#[derive(Debug, Clone)]
-pub struct KeyOutcome {
-    /// The key's id.
-    pub id: crate::model::KeyId,
-}
-
 /// Sizes of a repository.
 #[derive(Debug, Clone, Default)]
 pub struct StatsOutcome {

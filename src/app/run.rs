@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use super::Location;
 use super::requests::{
-    BackupRequest, CheckRequest, InitRequest, KeyOutcome, LsRequest, RestoreRequest, Session, SnapshotInfo,
-    StatsOutcome,
+    BackupRequest, CheckRequest, InitRequest, LsRequest, RestoreRequest, Session, SnapshotInfo, StatsOutcome,
 };
-use super::{AppError, BackupOutcome, CheckOutcome, Passphrase, RestoreOutcome, ScryptParams};
+use super::{AppError, BackupOutcome, CheckOutcome, RestoreOutcome};
 use crate::clock::Clock;
 use crate::fs::{Dir, Lock};
 use crate::model::{Entry, RepoPath, RepositoryId, SnapshotKind, Timestamp};
@@ -19,8 +18,8 @@ use crate::ops::{
 };
 use crate::remote::{Counting, Local, Rclone, Remote};
 use crate::repo::{
-    BlobReader, Catalog, CatalogEntry, Folder, KeyInfo, LoadedIndex, ManifestReader, PackerOptions,
-    RepoError, Repository, SharedIndex,
+    BlobReader, Catalog, CatalogEntry, Folder, LoadedIndex, ManifestReader, PackerOptions, RepoError,
+    Repository, SharedIndex,
 };
 use crate::report::Monitor;
 
@@ -119,14 +118,14 @@ pub fn probe(
 pub fn init(session: &Session, request: &InitRequest) -> Result<RepositoryId, AppError> {
     let remote = session_remote(session);
     let created = session.clock.now();
-    Ok(Repository::init(
-        &remote,
-        &session.passphrase,
-        session.caches(),
-        request.params,
-        created,
-        &request.label,
-    )?)
+    let (passphrase, caches) = (&session.passphrase, session.caches());
+    let id = Repository::init(&remote, passphrase, caches, request.params, created, &request.label)?;
+    if Repository::stray_keys(remote.as_ref()).is_ok_and(|stray| stray > 0) {
+        let words = "key objects that an interrupted init left were there; they open nothing, and `exuvia key list` \
+                     shows them";
+        session.monitor.warning(None, words);
+    }
+    Ok(id)
 }
 
 /// Packs that may be on their way to this repository at once.
@@ -303,39 +302,4 @@ pub fn stats(session: &Session) -> Result<StatsOutcome, AppError> {
         stats.growth.push((entry.id, snapshot.time, snapshot.stats.bytes, added));
     }
     Ok(stats)
-}
-
-/// Lists keys.
-pub fn key_list(session: &Session) -> Result<Vec<KeyInfo>, AppError> {
-    let (repository, _) = open(session)?;
-    Ok(repository.keys(&session.passphrase)?)
-}
-
-fn now(session: &Session) -> Timestamp {
-    session.clock.now()
-}
-
-/// Adds a key for a new passphrase.
-pub fn key_add(
-    session: &Session,
-    new: &Passphrase,
-    params: ScryptParams,
-    label: &str,
-) -> Result<KeyOutcome, AppError> {
-    let (repository, _) = open(session)?;
-    let id = repository.add_key(&session.passphrase, new, params, now(session), label)?;
-    Ok(KeyOutcome { id })
-}
-
-/// Removes a key by id or a unique beginning of it.
-pub fn key_remove(session: &Session, id: &str) -> Result<KeyOutcome, AppError> {
-    let (repository, _) = open(session)?;
-    Ok(KeyOutcome { id: repository.remove_key(&session.passphrase, id)? })
-}
-
-/// Replaces the key in use by one for a new passphrase.
-pub fn key_change(session: &Session, new: &Passphrase, params: ScryptParams) -> Result<KeyOutcome, AppError> {
-    let (repository, _) = open(session)?;
-    let id = repository.change_key(&session.passphrase, new, params, now(session))?;
-    Ok(KeyOutcome { id })
 }

@@ -146,6 +146,8 @@ fn rows(ctx: &Context) -> Result<Vec<Row>, CliError> {
         (None, Some(key_file)) => Row::new("passphrase_file", path(key_file), &Origin::Default),
         (None, None) => Row::new("passphrase", None, &Origin::Default),
     });
+    let (keyring, origin) = settings::passphrase_keyring(ctx)?;
+    rows.push(Row::new("passphrase_keyring", Some(if keyring { "on" } else { "off" }.to_owned()), &origin));
     let running = Running::of(ctx)?;
     let (program, origin) = &running.program;
     rows.push(Row::new("rclone_program", path(program), origin));

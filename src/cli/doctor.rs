@@ -138,7 +138,7 @@ impl Report<'_> {
 
     /// What opens the repository, as far as nobody needs to be asked.
     fn passphrase(&mut self, place: &Place) -> Option<Obtained> {
-        let obtained = match passphrase::configured(self.ctx) {
+        let obtained = match passphrase::configured(self.ctx, Some(&place.name())) {
             Ok(Some(obtained)) => Ok(Some(obtained)),
             Ok(None) => place.default_passphrase(self.ctx),
             Err(e) => Err(e),

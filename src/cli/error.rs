@@ -136,8 +136,16 @@ pub(super) fn explain(error: &AppError, situation: &Situation) -> Option<CliErro
             out.hint("a rollback takes one before it changes anything; `exuvia snapshots --safety` lists them")
         }
         (_, ErrorClass::NoRepository) => no_repository(out, situation),
-        (_, ErrorClass::WriterKey) => out.hint("use the passphrase of an owner key").hint(format!("the passphrase came from {}", situation.passphrase)),
-        (_, ErrorClass::WrongKey) => out.hint(format!("the passphrase came from {}", situation.passphrase)),
+        (_, ErrorClass::WriterKey) => out
+            .hint("use the passphrase of an owner key")
+            .hint(format!("the passphrase came from {}", situation.passphrase)),
+        (_, ErrorClass::WrongKey) => {
+            let out = out.hint(format!("the passphrase came from {}", situation.passphrase));
+            match error.phrase() {
+                Some(problem) => out.hint(format!("as a recovery phrase it is wrong, too: {problem}")),
+                None => out,
+            }
+        }
         (_, ErrorClass::Damaged) => {
             out.hint("`exuvia check --read-data` finds everything that is damaged and whom it hurts")
         }

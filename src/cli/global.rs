@@ -191,6 +191,11 @@ impl Opened {
         })
     }
 
+    /// Where the passphrase came from, in words.
+    pub(super) fn source(&self) -> &str {
+        &self.situation.passphrase
+    }
+
     pub(super) fn warnings(&self) -> u64 {
         self.screen.warnings()
     }

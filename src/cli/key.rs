@@ -1,27 +1,29 @@
 //! `exuvia key`.
 
-use std::path::PathBuf;
-
 use clap::Subcommand;
 use serde::Serialize;
 
 use super::error::{CliError, Status};
 use super::global::{Context, Opened};
-use super::init::Kdf;
 use super::interrupt::OnSignal;
+use super::key_keyring;
+use super::key_new::{New, NewPassphrase};
+use super::key_recovery;
 use super::key_rotate;
 use super::output::Table;
-use super::passphrase;
-use super::{text, units};
-use crate::app::{self, KeyInfo, KeyOutcome, ScryptParams};
-use crate::model::Timestamp;
+use super::repository::Place;
+use super::{confirm, passphrase, text, units};
+use crate::app::{self, KeyInfo, KeyKind, Location};
+use crate::model::{KeyId, Timestamp};
 
 /// Manage the passphrases of a repository
 ///
-/// Each key opens the repository with a passphrase of its own; adding and removing keys rewrites no data.
+/// Each key opens the repository with a passphrase of its own; adding, changing and removing keys rewrites no data.
+/// New passphrases are asked for twice on a terminal, or come from --new-passphrase-file, EXUVIA_NEW_PASSPHRASE,
+/// EXUVIA_NEW_PASSPHRASE_FILE or EXUVIA_NEW_PASSPHRASE_COMMAND, never from the command line.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  exuvia key list\n  exuvia key add --label phone --new-passphrase-file ./new\n  exuvia key remove 3f9a"
+    after_help = "Examples:\n  exuvia key list\n  exuvia key add --label phone\n  exuvia key add --label cron --generate-key-file ~/.config/exuvia/cron.key\n  exuvia key change\n  exuvia key remove 3f9a\n  exuvia key recovery"
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -31,8 +33,18 @@ pub(super) struct Args {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// List the keys
+    ///
+    /// With --json, an array of objects with `id`, `current` (the passphrase in use opens it), `kind` (owner or
+    /// writer), `created` and `label`, which are null for a key that does not say, `size` in bytes, `kdf_log_n` (the
+    /// cost of trying a passphrase) and `problem`.
+    #[command(after_help = "Examples:\n  exuvia key list\n  exuvia --json key list")]
     List,
     /// Add a key with a new passphrase
+    ///
+    /// Reports success when the new passphrase has opened what was stored.
+    #[command(
+        after_help = "Examples:\n  exuvia key add --label phone\n  EXUVIA_NEW_PASSPHRASE_COMMAND='pass show backup/cron' exuvia key add --label cron\n  exuvia key add --label cron --generate-key-file ~/.config/exuvia/cron.key"
+    )]
     Add {
         /// Name of the key
         #[arg(long, value_name = "TEXT")]
@@ -45,46 +57,71 @@ enum Command {
     },
     Rotate(key_rotate::Args),
     /// Remove a key
+    ///
+    /// Asks first. The last key that is known to open the repository stays. Who copied the repository before can
+    /// open the copy with the removed key.
+    #[command(
+        after_help = "Examples:\n  exuvia key list\n  exuvia key remove 3f9a\n  exuvia key remove 3f9a --yes"
+    )]
     Remove {
         /// The key's id, or a unique beginning of it
         #[arg(value_name = "ID")]
         id: String,
+        /// Do not ask
+        #[arg(long, short = 'y')]
+        yes: bool,
+        /// Remove the key in use, too
+        #[arg(long)]
+        force: bool,
     },
     /// Replace the key in use by one with a new passphrase
+    ///
+    /// The old key goes when the new passphrase has opened what was stored. A change that was interrupted before is
+    /// finished by the same command.
+    #[command(
+        after_help = "Examples:\n  exuvia key change\n  exuvia key change --new-passphrase-file ./new\n  exuvia key change --generate-key-file ~/.config/exuvia/agent.key"
+    )]
     Change {
         #[command(flatten)]
         new: NewPassphrase,
     },
-}
-
-#[derive(clap::Args, Debug)]
-struct NewPassphrase {
-    /// A file that holds the new passphrase [env: EXUVIA_NEW_PASSPHRASE, EXUVIA_NEW_PASSPHRASE_FILE]
-    #[arg(long, value_name = "FILE")]
-    new_passphrase_file: Option<PathBuf>,
-    #[command(flatten)]
-    kdf: Kdf,
+    Recovery(key_recovery::Args),
+    Keyring(key_keyring::Args),
 }
 
 /// A key as `--json` shows it.
 #[derive(Serialize)]
 struct Row<'a> {
     id: String,
-    /// It belongs to the passphrase in use; only then are the other fields known.
     current: bool,
+    kind: Option<&'static str>,
     created: Option<String>,
     label: Option<&'a str>,
+    size: u64,
+    kdf_log_n: Option<u8>,
+    problem: Option<&'a str>,
 }
 
 impl<'a> From<&'a KeyInfo> for Row<'a> {
     fn from(key: &'a KeyInfo) -> Self {
-        let opened = key.opened.as_ref();
+        let described = key.description.as_ref();
         Self {
             id: key.id.to_string(),
-            current: opened.is_some(),
-            created: opened.map(|(created, _)| units::rfc3339(Timestamp::from_secs(*created))),
-            label: opened.map(|(_, label)| label.as_str()),
+            current: key.current,
+            kind: described.map(|d| kind(d.kind)),
+            created: described.map(|d| units::rfc3339(Timestamp::from_secs(d.created))),
+            label: described.map(|d| d.label.as_str()),
+            size: key.size,
+            kdf_log_n: key.cost.map(|cost| cost.log_n),
+            problem: key.problem.as_deref(),
         }
+    }
+}
+
+fn kind(kind: KeyKind) -> &'static str {
+    match kind {
+        KeyKind::Owner => "owner",
+        KeyKind::Writer => "writer",
     }
 }
 
@@ -94,51 +131,103 @@ struct Summary {
     r#type: &'static str,
     action: &'static str,
     id: String,
+    #[serde(flatten)]
+    more: More,
+}
+
+/// What only some commands have to say.
+#[derive(Serialize, Default)]
+struct More {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_file: Option<String>,
+    /// Keys that went for the one of `id`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    removed: Vec<String>,
 }
 
 pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
-    if let Command::Rotate(args) = &args.command {
-        return key_rotate::run(args, ctx);
-    }
-    let opened = ctx.open(OnSignal::End)?;
     match &args.command {
-        Command::List => list(ctx, &opened),
-        Command::Rotate(_) => Ok(Status::Done),
-        Command::Add { label, write_only: true, new } => {
-            let (passphrase, params) = new.obtain(ctx)?;
-            let label = label.as_deref().unwrap_or_default();
-            let added = opened.run(|session| app::key_add_writer(session, &passphrase, params, label))?;
-            tell(ctx, "added", &KeyOutcome { id: added.key })
+        Command::List => list(ctx, &ctx.open(OnSignal::End)?),
+        Command::Add { label, write_only, new } => {
+            add(ctx, label.as_deref().unwrap_or_default(), *write_only, new)
         }
-        Command::Add { label, write_only: false, new } => {
-            let (passphrase, params) = new.obtain(ctx)?;
-            let label = label.as_deref().unwrap_or_default();
-            let key = opened.run(|session| app::key_add(session, &passphrase, params, label))?;
-            tell(ctx, "added", &key)
-        }
-        Command::Remove { id } => {
-            let key = opened.run(|session| app::key_remove(session, id))?;
-            tell(ctx, "removed", &key)
-        }
-        Command::Change { new } => {
-            let (passphrase, params) = new.obtain(ctx)?;
-            let key = opened.run(|session| app::key_change(session, &passphrase, params))?;
-            if opened.default_key {
-                ctx.output.warn(
-                    "the generated key file of the default repository opens it no more; from now on give \
-                     the new passphrase, for example with EXUVIA_PASSPHRASE_FILE",
-                );
-            }
-            tell(ctx, "changed", &key)
-        }
+        Command::Rotate(args) => key_rotate::run(args, ctx),
+        Command::Remove { id, yes, force } => remove(ctx, id, *yes, *force),
+        Command::Change { new } => change(ctx, new),
+        Command::Recovery(args) => key_recovery::run(args, ctx),
+        Command::Keyring(args) => key_keyring::run(args, ctx),
     }
 }
 
-impl NewPassphrase {
-    fn obtain(&self, ctx: &Context) -> Result<(app::Passphrase, ScryptParams), CliError> {
-        let obtained = passphrase::new_one(ctx, self.new_passphrase_file.as_deref())?;
-        Ok((obtained.passphrase, self.kdf.params(ScryptParams::PASSPHRASE)))
+fn add(ctx: &Context, label: &str, write_only: bool, new: &NewPassphrase) -> Result<Status, CliError> {
+    let (opened, new) = open_and_obtain(ctx, new)?;
+    let added = opened.run(|session| match write_only {
+        true => app::key_add_writer(session, &new.passphrase, new.params, label).map(|added| added.key),
+        false => app::key_add(session, &new.passphrase, new.params, label),
+    });
+    let key = added.map_err(|e| new.explain(e))?;
+    tell(ctx, "added", key, More { key_file: shown(&new), ..More::default() })
+}
+
+fn change(ctx: &Context, new: &NewPassphrase) -> Result<Status, CliError> {
+    let (opened, new) = open_and_obtain(ctx, new)?;
+    let change = opened
+        .run(|session| app::key_change(session, &new.passphrase, new.params))
+        .map_err(|e| new.explain(e))?;
+    if change.resumed {
+        ctx.output.say("there was a key with the new passphrase already; it stays");
     }
+    if opened.default_key {
+        ctx.output.warn(
+            "the generated key file of the default repository opens it no more; from now on give \
+             the new passphrase, for example with EXUVIA_PASSPHRASE_FILE",
+        );
+    } else if opened.source() == passphrase::KEYRING {
+        ctx.output
+            .warn("the keyring still has the old passphrase; `exuvia key keyring store` stores the new one");
+    }
+    let removed = change.removed.iter().map(ToString::to_string).collect();
+    tell(ctx, "changed", change.key, More { key_file: shown(&new), removed })
+}
+
+/// What is there is opened first, so that nobody types a new passphrase for nothing.
+fn open_and_obtain(ctx: &Context, new: &NewPassphrase) -> Result<(Opened, New), CliError> {
+    let place = Place::of(ctx)?;
+    let obtained = place.passphrase(ctx)?;
+    let opened = ctx.open_with(&place, obtained, OnSignal::End)?;
+    opened.run(app::unlock)?;
+    let local = if let Location::Local(path) = &place.location { Some(path.as_path()) } else { None };
+    let new = new.obtain(ctx, local)?;
+    Ok((opened, new))
+}
+
+fn shown(new: &New) -> Option<String> {
+    new.key_file.as_deref().map(text::show)
+}
+
+fn remove(ctx: &Context, id: &str, yes: bool, force: bool) -> Result<Status, CliError> {
+    let opened = ctx.open(OnSignal::End)?;
+    let plan = opened.run(|session| app::key_removal(session, id))?;
+    let key = plan.key().clone();
+    if key.current && !force {
+        return Err(CliError::usage(format!("key {} is the one in use", key.id.short())).hint(
+            "open the repository with another passphrase to remove it; --force removes it all the same",
+        ));
+    }
+    let mut words = format!("Remove key {}", key.id.short());
+    if let Some(described) = &key.description {
+        let created = units::local(Timestamp::from_secs(described.created));
+        words += &format!(
+            " ({}, {}, made {created})",
+            text::printable(described.label.as_bytes()),
+            kind(described.kind)
+        );
+    }
+    if !confirm::ask(&format!("{words}? Its passphrase opens the repository no more."), yes)? {
+        return Err(CliError::failed("nothing was removed"));
+    }
+    opened.run(|_| plan.run())?;
+    tell(ctx, "removed", key.id, More::default())
 }
 
 fn list(ctx: &Context, opened: &Opened) -> Result<Status, CliError> {
@@ -147,26 +236,42 @@ fn list(ctx: &Context, opened: &Opened) -> Result<Status, CliError> {
         ctx.output.document(&keys.iter().map(Row::from).collect::<Vec<_>>())?;
         return Ok(Status::Done);
     }
-    let mut table = Table::new(&["ID", "IN USE", "CREATED", "LABEL"], &[]);
+    let mut table = Table::new(&["ID", "IN USE", "KIND", "CREATED", "LABEL"], &[]);
     for key in &keys {
-        let (created, label) = match &key.opened {
-            Some((created, label)) => {
-                (units::local(Timestamp::from_secs(*created)), text::printable(label.as_bytes()))
-            }
-            None => Default::default(),
+        let (kind, created, label) = match &key.description {
+            Some(described) => (
+                kind(described.kind),
+                units::local(Timestamp::from_secs(described.created)),
+                text::printable(described.label.as_bytes()),
+            ),
+            None => ("?", String::new(), String::new()),
         };
-        let used = if key.opened.is_some() { "yes" } else { "" };
-        table.row(vec![key.id.short(), used.to_owned(), created, label]);
+        let used = if key.current { "yes" } else { "" };
+        table.row(vec![key.id.short(), used.to_owned(), kind.to_owned(), created, label]);
     }
     ctx.output.result(&table.render(&ctx.output))?;
+    for key in &keys {
+        match (&key.problem, &key.description) {
+            (Some(problem), _) => ctx.output.warn(&format!("key {}: {problem}", key.id.short())),
+            (None, None) => ctx.output.say(&format!(
+                "key {} does not say what it is: an older version made it, or an init that was interrupted",
+                key.id.short()
+            )),
+            (None, Some(_)) => {}
+        }
+    }
     Ok(Status::Done)
 }
 
-fn tell(ctx: &Context, action: &'static str, key: &KeyOutcome) -> Result<Status, CliError> {
+fn tell(ctx: &Context, action: &'static str, key: KeyId, more: More) -> Result<Status, CliError> {
     if ctx.output.json {
-        ctx.output.document(&Summary { r#type: "summary", action, id: key.id.to_string() })?;
-    } else {
-        ctx.output.summary(&format!("{action} key {}", key.id.short()))?;
+        ctx.output.document(&Summary { r#type: "summary", action, id: key.to_string(), more })?;
+        return Ok(Status::Done);
     }
+    let mut words = format!("{action} key {}", key.short());
+    if let Some(file) = &more.key_file {
+        words += &format!("\nits key file: {file}\nKeep a copy of it elsewhere.");
+    }
+    ctx.output.summary(&words)?;
     Ok(Status::Done)
 }

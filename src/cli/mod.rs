@@ -4,7 +4,13 @@
 mod confirm;
 mod error;
 mod global;
+mod helper;
 mod interrupt;
+mod key_file;
+mod key_keyring;
+mod key_new;
+mod key_recovery;
+mod keyring;
 mod losses;
 mod output;
 mod passphrase;
@@ -86,10 +92,11 @@ Snapshots are named by `latest`, `latest~N` (N before the newest), an id or a un
 a time (`2026-02-15`, `2026-02-15T10:00`, `3 days ago`, `yesterday 14:00`, `last friday 6pm`), which means the newest snapshot at or before it.
 
 Passphrase: EXUVIA_PASSPHRASE, EXUVIA_PASSPHRASE_FILE, EXUVIA_PASSPHRASE_COMMAND, passphrase_file or \
-passphrase_command in the configuration file, or the terminal; in this order.
+passphrase_command in the configuration file, the keyring of the operating system when EXUVIA_PASSPHRASE_KEYRING is on, \
+or the terminal; in this order. A recovery phrase (`exuvia key recovery`) is a passphrase too.
 
 A flag wins over the environment, the environment over the configuration file. Its keys, all optional: \
-repository, state_dir, cache_dir, passphrase_file, passphrase_command, key_cache, shrink_alarm, prune_grace, rclone_program, bwlimit, tpslimit, \
+repository, state_dir, cache_dir, passphrase_file, passphrase_command, passphrase_keyring, key_cache, shrink_alarm, prune_grace, rclone_program, bwlimit, tpslimit, \
 connections, timeout, deadline, retention, and the tables [retention] and [remote]. `exuvia config show` shows what is in force, and where it \
 comes from. What can be made again is cached in EXUVIA_CACHE_DIR, by default ~/.cache/exuvia.
 

@@ -2,22 +2,26 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use super::error::CliError;
 use super::global::Context;
-use super::settings::Origin;
+use super::helper::{self, read_bounded};
+use super::keyring::Item;
+use super::settings::{self, Origin};
 use super::text;
 use crate::app::Passphrase;
-use crate::config::{Config, Environment};
+use crate::config::Config;
 use crate::model::ErrorClass;
 
-const MAX_BYTES: usize = 64 * 1024;
+/// Fewer characters than these can be guessed by whoever has the repository.
+const SHORT: usize = 12;
 
 /// A passphrase and where it came from.
 pub(super) struct Obtained {
@@ -42,29 +46,56 @@ impl Obtained {
 struct Names {
     value: &'static str,
     file: &'static str,
+    command: &'static str,
 }
 
-const CURRENT: Names = Names { value: "EXUVIA_PASSPHRASE", file: "EXUVIA_PASSPHRASE_FILE" };
-const COMMAND: &str = "EXUVIA_PASSPHRASE_COMMAND";
-const NEW: Names = Names { value: "EXUVIA_NEW_PASSPHRASE", file: "EXUVIA_NEW_PASSPHRASE_FILE" };
+const CURRENT: Names = Names {
+    value: "EXUVIA_PASSPHRASE",
+    file: "EXUVIA_PASSPHRASE_FILE",
+    command: "EXUVIA_PASSPHRASE_COMMAND",
+};
+const NEW: Names = Names {
+    value: "EXUVIA_NEW_PASSPHRASE",
+    file: "EXUVIA_NEW_PASSPHRASE_FILE",
+    command: "EXUVIA_NEW_PASSPHRASE_COMMAND",
+};
+/// Variables whose values are secrets.
+pub(super) const SECRETS: [&str; 2] = [CURRENT.value, NEW.value];
 
-/// The passphrase from environment or configuration file, if either names one.
-pub(super) fn configured(ctx: &Context) -> Result<Option<Obtained>, CliError> {
-    let (env, config): (&Environment, &Config) = (&ctx.env, &ctx.config);
+/// The passphrase from environment, configuration file, or the keyring's item for `repository`, in this order,
+/// as far as any of them is set to have one. For a repository that is not made yet the keyring has none.
+pub(super) fn configured(ctx: &Context, repository: Option<&str>) -> Result<Option<Obtained>, CliError> {
+    let config: &Config = &ctx.config;
     if let Some(obtained) = from_environment(ctx, &CURRENT)? {
         return Ok(Some(obtained));
     }
-    if let Some(command) = env.get(COMMAND) {
-        return from_command(&command, COMMAND).map(Some);
+    let (keyring, origin) = settings::passphrase_keyring(ctx)?;
+    let look = |now: bool| match repository.filter(|_| keyring && now) {
+        Some(repository) => from_keyring(repository),
+        None => Ok(None),
+    };
+    // A switch in the environment wins over what the file names.
+    let early = matches!(origin, Origin::Environment(_));
+    if let Some(obtained) = look(early)? {
+        return Ok(Some(obtained));
     }
     if let Some(path) = &config.passphrase_file {
         return from_file(ctx, path, &format!("passphrase_file {}", text::show(path))).map(Some);
     }
     if let Some(command) = &config.passphrase_command {
-        return from_command(command.as_ref(), "passphrase_command").map(Some);
+        return from_command(command.as_ref(), "passphrase_command", helper::LIMIT).map(Some);
     }
-    Ok(None)
+    look(!early)
 }
+
+/// The keyring need not have a passphrase for every repository.
+fn from_keyring(repository: &str) -> Result<Option<Obtained>, CliError> {
+    let found = Item::of(repository).look()?;
+    found.map(|passphrase| Obtained::new(passphrase, KEYRING)).transpose()
+}
+
+/// Where the passphrase came from when it came from the keyring.
+pub(super) const KEYRING: &str = "the keyring";
 
 /// Which setting names the passphrase, its value unless that is a secret, and who gave it. Reads nothing.
 pub(super) fn source(ctx: &Context) -> Option<(&'static str, Option<OsString>, Origin)> {
@@ -77,7 +108,7 @@ pub(super) fn source(ctx: &Context) -> Option<(&'static str, Option<OsString>, O
     if let Some((path, origin)) = set(CURRENT.file) {
         return Some(("passphrase_file", Some(path), origin));
     }
-    if let Some((_, origin)) = set(COMMAND) {
+    if let Some((_, origin)) = set(CURRENT.command) {
         return Some(("passphrase_command", None, origin));
     }
     if let Some(path) = &config.passphrase_file {
@@ -90,8 +121,11 @@ fn from_environment(ctx: &Context, names: &Names) -> Result<Option<Obtained>, Cl
     if let Some(value) = ctx.env.get(names.value) {
         return Obtained::new(Passphrase::new(value.into_encoded_bytes()), names.value).map(Some);
     }
-    let Some(path) = ctx.env.path(names.file) else { return Ok(None) };
-    from_file(ctx, &path, &format!("{} {}", names.file, text::show(&path))).map(Some)
+    if let Some(path) = ctx.env.path(names.file) {
+        return from_file(ctx, &path, &format!("{} {}", names.file, text::show(&path))).map(Some);
+    }
+    let Some(command) = ctx.env.get(names.command) else { return Ok(None) };
+    from_command(&command, names.command, helper::LIMIT).map(Some)
 }
 
 /// The passphrase for a new key.
@@ -105,8 +139,21 @@ pub(super) fn new_one(ctx: &Context, file: Option<&Path>) -> Result<Obtained, Cl
     if can_ask() {
         return ask_twice("New passphrase");
     }
-    Err(CliError::usage("no new passphrase is given, and there is no terminal to ask for it")
-        .hint(format!("give --new-passphrase-file FILE, or set {} or {}", NEW.value, NEW.file)))
+    Err(CliError::usage("no new passphrase is given, and there is no terminal to ask for it").hint(format!(
+        "give --new-passphrase-file FILE or --generate-key-file FILE, or set {}, {} or {}",
+        NEW.value, NEW.file, NEW.command
+    )))
+}
+
+/// Warns of a passphrase that is easily guessed. How short it is, is nobody's business.
+pub(super) fn warn_if_short(ctx: &Context, obtained: &Obtained) {
+    let characters = String::from_utf8_lossy(obtained.passphrase.as_bytes()).chars().count();
+    if characters < SHORT {
+        ctx.output.warn(&format!(
+            "the new passphrase has fewer than {SHORT} characters: whoever gets at the repository can guess it; five \
+             random words are better"
+        ));
+    }
 }
 
 /// Reads the first 64 KiB of a file at most; its first line ending at the end is not part of it.
@@ -124,31 +171,14 @@ pub(super) fn from_file(ctx: &Context, path: &Path, source: &str) -> Result<Obta
 }
 
 /// Runs a shell command; what it prints is the passphrase.
-fn from_command(command: &std::ffi::OsStr, source: &str) -> Result<Obtained, CliError> {
-    let failed = |e: io::Error| CliError::usage(format!("cannot run {source}: {e}"));
-    let mut child =
-        Command::new("sh").arg("-c").arg(command).stdout(Stdio::piped()).spawn().map_err(failed)?;
-    let read = child.stdout.take().map_or_else(|| Ok(Zeroizing::default()), read_bounded);
-    if read.is_err() {
-        // It may go on printing for ever.
-        let _ = child.kill();
+fn from_command(command: &std::ffi::OsStr, source: &str, limit: Duration) -> Result<Obtained, CliError> {
+    // It may ask on the terminal, and what it says of its failures is for the user.
+    let answer = helper::ask(Command::new("sh").arg("-c").arg(command), None, limit)
+        .map_err(|e| CliError::usage(format!("cannot run {source}: {e}")))?;
+    if !answer.status.success() {
+        return Err(CliError::usage(format!("{source} failed: {}", answer.status)));
     }
-    let status = child.wait().map_err(failed)?;
-    let bytes = read.map_err(failed)?;
-    if !status.success() {
-        return Err(CliError::usage(format!("{source} failed: {status}")));
-    }
-    Obtained::new(line(bytes), source)
-}
-
-/// The buffer never grows, so that no copy of a secret stays behind in freed memory.
-fn read_bounded(from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES + 64));
-    from.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > MAX_BYTES {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is longer than 64 KiB"));
-    }
-    Ok(bytes)
+    Obtained::new(line(answer.stdout), source)
 }
 
 fn line(mut bytes: Zeroizing<Vec<u8>>) -> Passphrase {
@@ -188,8 +218,8 @@ fn prompt(words: &str) -> Result<Passphrase, CliError> {
 /// Nothing says what the passphrase is.
 pub(super) fn missing() -> CliError {
     CliError::usage("no passphrase is given, and there is no terminal to ask for it").hint(format!(
-        "set {}, {} or {COMMAND}, or passphrase_file or passphrase_command in the configuration file",
-        CURRENT.value, CURRENT.file
+        "set {}, {} or {}, or passphrase_file or passphrase_command in the configuration file",
+        CURRENT.value, CURRENT.file, CURRENT.command
     ))
 }
 
@@ -200,7 +230,7 @@ mod tests {
 
     #[test]
     fn commands_print_the_passphrase() {
-        let run = |command: &str| from_command(command.as_ref(), "X");
+        let run = |command: &str| from_command(command.as_ref(), "X", helper::LIMIT);
         assert_eq!(run("echo secret").unwrap().passphrase.as_bytes(), b"secret");
         assert_eq!(run("printf ' a\\nb'").unwrap().passphrase.as_bytes(), b" a\nb");
         for (command, want) in [
@@ -213,8 +243,9 @@ mod tests {
     }
 
     #[test]
-    fn reading_ends_at_the_limit() {
-        assert_eq!(read_bounded(&vec![b'a'; MAX_BYTES][..]).unwrap().len(), MAX_BYTES);
-        assert!(read_bounded(io::repeat(b'a')).is_err());
+    fn a_command_that_never_ends_is_given_up() {
+        let error = from_command("exec tail -f /dev/null".as_ref(), "X", Duration::from_millis(20));
+        let message = error.err().unwrap().message;
+        assert!(message.starts_with("cannot run X: no answer within"), "{message}");
     }
 }

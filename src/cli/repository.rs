@@ -1,18 +1,15 @@
 //! Which repository is meant, and the one that is used when none is.
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use data_encoding::HEXLOWER;
-use zeroize::Zeroizing;
-
 use super::error::{self, CliError, Situation};
 use super::global::{self, Context};
+use super::key_file;
 use super::passphrase::{self, Obtained};
 use super::settings::{self, Origin};
 use super::text;
@@ -21,9 +18,6 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Provider;
 use crate::model::{Classify, ErrorClass};
 use crate::report::Monitor;
-
-/// Random bytes of the key file of the embedded default.
-const KEY_BYTES: usize = 32;
 
 /// The local repository that needs no configuration, and the file of its generated key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,7 +102,7 @@ impl Place {
 
     /// What opens this repository.
     pub(super) fn passphrase(&self, ctx: &Context) -> Result<Obtained, CliError> {
-        if let Some(obtained) = passphrase::configured(ctx)? {
+        if let Some(obtained) = passphrase::configured(ctx, Some(&self.name()))? {
             return Ok(obtained);
         }
         if let Some(obtained) = self.default_passphrase(ctx)? {
@@ -142,7 +136,8 @@ impl Place {
 
     /// What the first key of a new repository is made from.
     pub(super) fn first_passphrase(&self, ctx: &Context) -> Result<Obtained, CliError> {
-        if let Some(obtained) = passphrase::configured(ctx)? {
+        if let Some(obtained) = passphrase::configured(ctx, None)? {
+            passphrase::warn_if_short(ctx, &obtained);
             return Ok(obtained);
         }
         if self.default.is_none() && !passphrase::can_ask() {
@@ -155,7 +150,9 @@ impl Place {
         if let Some(default) = &self.default {
             return default.new_key(ctx);
         }
-        passphrase::ask_twice("Passphrase of the new repository")
+        let obtained = passphrase::ask_twice("Passphrase of the new repository")?;
+        passphrase::warn_if_short(ctx, &obtained);
+        Ok(obtained)
     }
 
     /// It is what the first backup makes. A directory that is there without a repository in it may be a
@@ -255,12 +252,15 @@ impl Default {
     /// The key for a repository that is about to be made. A key that is there already may open older
     /// copies of a repository, so it is used again and never overwritten.
     fn new_key(&self, ctx: &Context) -> Result<Obtained, CliError> {
-        self.write_key().map_err(|e| {
-            CliError::failed(format!("cannot write the key file {}: {e}", text::show(&self.key_file)))
-        })?;
+        match key_file::write(&self.key_file) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                let path = text::show(&self.key_file);
+                return Err(CliError::failed(format!("cannot write the key file {path}: {e}")));
+            }
+            _ => {}
+        }
         let obtained = self.key(ctx)?;
-        let bytes = obtained.passphrase.as_bytes();
-        if bytes.len() != 2 * KEY_BYTES || !bytes.iter().all(u8::is_ascii_hexdigit) {
+        if !key_file::is_key(obtained.passphrase.as_bytes()) {
             return Err(CliError::failed(format!(
                 "{} is there already and is no generated key",
                 text::show(&self.key_file)
@@ -269,66 +269,15 @@ impl Default {
         }
         Ok(obtained)
     }
-
-    /// Leaves a whole key under the name, or nothing; one that is there stays.
-    fn write_key(&self) -> io::Result<()> {
-        let folder = self.key_file.parent().unwrap_or(Path::new("/"));
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let mut random = Zeroizing::new([0u8; KEY_BYTES + 8]);
-        getrandom::fill(random.as_mut()).map_err(io::Error::other)?;
-        let (key, nonce) = random.split_at(KEY_BYTES);
-        let mut text = Zeroizing::new(String::with_capacity(2 * KEY_BYTES + 1));
-        HEXLOWER.encode_append(key, &mut text);
-        text.push('\n');
-        let temporary = folder.join(format!(".default.key-{}", HEXLOWER.encode(nonce)));
-        write_new(&temporary, text.as_bytes())?;
-        let linked = fs::hard_link(&temporary, &self.key_file);
-        fs::remove_file(&temporary)?;
-        match linked {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-            // Some file systems have no hard links. There the key is written in place; a crash within
-            // these few bytes leaves a file that `new_key` refuses.
-            Err(_) => match write_new(&self.key_file, text.as_bytes()) {
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-                other => other?,
-            },
-            Ok(()) => {}
-        }
-        File::open(folder)?.sync_all()
-    }
-}
-
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
     use crate::cli::global::GlobalArgs;
     use crate::cli::output::Output;
     use crate::config::Environment;
-
-    #[test]
-    fn the_key_file_is_private_and_written_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let default =
-            Default { repository: dir.path().join("r"), key_file: dir.path().join("c/exuvia/default.key") };
-        default.write_key().unwrap();
-        let key = fs::read(&default.key_file).unwrap();
-        assert_eq!(key.len(), 65);
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(&default.key_file), 0o600);
-        assert_eq!(mode(default.key_file.parent().unwrap()), 0o700);
-        default.write_key().unwrap();
-        assert_eq!(fs::read(&default.key_file).unwrap(), key);
-        assert_eq!(fs::read_dir(default.key_file.parent().unwrap()).unwrap().count(), 1);
-    }
 
     fn context(repo: Option<&str>, config: &str) -> Context {
         let dir = tempfile::tempdir().unwrap();

@@ -101,6 +101,13 @@ pub(super) fn key_cache(ctx: &Context) -> Result<From<bool>, CliError> {
     Ok(given.unwrap_or((true, Origin::Default)))
 }
 
+/// Whether the passphrase is looked for in the keyring of the operating system.
+pub(super) fn passphrase_keyring(ctx: &Context) -> Result<From<bool>, CliError> {
+    let env = variable(ctx, "EXUVIA_PASSPHRASE_KEYRING", config::switch)?;
+    let given = first(ctx, "passphrase_keyring", ("", None), env, ctx.config.passphrase_keyring);
+    Ok(given.unwrap_or((false, Origin::Default)))
+}
+
 /// How much may be gone before the shrink alarm is raised, in percent; 0 when it never is.
 pub(super) fn shrink_alarm(ctx: &Context) -> From<u8> {
     let none = ("", None);

@@ -27,7 +27,8 @@ pub(super) const KEYS: &[Key] = &[
     Key::text("cache_dir"),
     Key::text("passphrase_file"),
     Key { raw: true, ..Key::text("passphrase_command") },
-    Key::text("key_cache"),
+    Key::switch("passphrase_keyring"),
+    Key::switch("key_cache"),
     Key::number("retention"),
     Key::number("shrink_alarm"),
     Key::number("prune_grace"),
@@ -74,6 +75,8 @@ pub struct Config {
     pub passphrase_file: Option<PathBuf>,
     /// A shell command that prints the passphrase.
     pub passphrase_command: Option<String>,
+    /// Whether the passphrase is looked for in the keyring of the operating system.
+    pub passphrase_keyring: Option<bool>,
     /// The program rclone: a path, or a name that is looked for in PATH.
     pub rclone_program: Option<PathBuf>,
     /// How much of network and service is used.
@@ -205,10 +208,12 @@ impl Config {
             false => local(&field.text).into_os_string(),
         });
         config.passphrase_command = top.take("passphrase_command").map(|field| field.text.to_string());
-        if let Some(field) = top.take("key_cache") {
+        for (name, place) in
+            [("key_cache", &mut config.key_cache), ("passphrase_keyring", &mut config.passphrase_keyring)]
+        {
+            let Some(field) = top.take(name) else { continue };
             let switch = values::switch(&field.text);
-            config.key_cache =
-                Some(switch.map_err(|what| reader.error(field.line, format!("`key_cache` {what}")))?);
+            *place = Some(switch.map_err(|what| reader.error(field.line, format!("`{name}` {what}")))?);
         }
         if let Some(field) = top.take("shrink_alarm") {
             let percent = values::percent_or_off(&field.text);

@@ -18,6 +18,8 @@ pub(super) struct Key {
     pub(super) aliases: &'static [&'static str],
     /// A number stands for itself, too.
     pub(super) number: bool,
+    /// `true` and `false` stand for on and off.
+    pub(super) switch: bool,
     /// No text is a value of its own.
     pub(super) may_be_empty: bool,
     /// Taken as it is: a shell, which has references of its own, will read it.
@@ -27,7 +29,12 @@ pub(super) struct Key {
 impl Key {
     /// A key of a text that is not empty.
     pub(super) const fn text(name: &'static str) -> Self {
-        Self { name, aliases: &[], number: false, may_be_empty: false, raw: false }
+        Self { name, aliases: &[], number: false, switch: false, may_be_empty: false, raw: false }
+    }
+
+    /// A key of something that is on or off.
+    pub(super) const fn switch(name: &'static str) -> Self {
+        Self { switch: true, ..Self::text(name) }
     }
 
     /// A key of a number, or of a text that means one.
@@ -171,6 +178,13 @@ impl Reader<'_> {
             DeValue::String(text) if key.may_be_empty || !text.is_empty() => text.as_ref(),
             DeValue::Integer(number) if key.number && number.radix() == 10 => number.as_str(),
             DeValue::Float(number) if key.number => number.as_str(),
+            DeValue::Boolean(on) if key.switch => {
+                if *on {
+                    "on"
+                } else {
+                    "off"
+                }
+            }
             // Where a number limits something, `false` is no limit; whether there can be none, its reader says.
             DeValue::Boolean(false) if key.number => "off",
             _ => {

@@ -86,11 +86,11 @@ pub fn transactions(text: &str) -> Result<f64, &'static str> {
     }
 }
 
-/// Reads `on` or `off`.
+/// Reads `on` or `off`, or `1` or `0` and the like, as variables of the environment usually have them.
 pub fn switch(text: &str) -> Result<bool, &'static str> {
     match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
+        "on" | "1" | "true" | "yes" => Ok(true),
+        "off" | "0" | "false" | "no" => Ok(false),
         _ => Err("must be on or off"),
     }
 }

@@ -4,6 +4,7 @@
 //! ```text
 //! <cache>/<repository id>/objects/<name>   an object as stored
 //! <cache>/<repository id>/key              the key that opened it last, wrapped in the passphrase
+//! <cache>/<repository id>/removed-keys     ids of key objects that were removed from here, never to be kept again
 //! <cache>/<repository id>/lists/<blob id>  a slice list, as plain as the manifests beside it
 //! <cache>/locations/<hash of a place>      the marker that was found there
 //! ```
@@ -12,8 +13,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Cache;
 use super::layout::Folder;
+use super::{Cache, RepoError};
 use crate::crypto;
 use crate::format::limits;
 use crate::fs::{TempFile, create_private_dir_all, write_atomic};
@@ -21,6 +22,7 @@ use crate::model::{BlobId, KeyId, ObjectId};
 
 const MODE: u32 = 0o600;
 const KEY: &str = "key";
+const REMOVED: &str = "removed-keys";
 /// Beside the caches of the repositories.
 pub(super) const LOCATIONS: &str = "locations";
 
@@ -75,12 +77,31 @@ impl Cache {
     pub(super) fn key(&self) -> Option<(KeyId, Vec<u8>)> {
         let bytes = self.keeps_key().then(|| fs::read(self.directory().join(KEY)).ok()).flatten()?;
         let (id, object) = bytes.split_first_chunk::<32>()?;
-        Some((KeyId(*id), object.to_vec()))
+        (!self.removed_keys().contains(id)).then(|| (KeyId(*id), object.to_vec()))
     }
 
     /// Keeps a key. One that cannot be kept costs time later.
     pub(super) fn keep_key(&self, id: &KeyId, object: &[u8]) {
-        drop(self.write("", KEY, &[&id.0, object].concat()));
+        // A backup that opened the repository before the key was removed is no reason to.
+        if !self.removed_keys().contains(&id.0) {
+            drop(self.write("", KEY, &[&id.0, object].concat()));
+        }
+    }
+
+    fn removed_keys(&self) -> Vec<[u8; 32]> {
+        let bytes = fs::read(self.directory().join(REMOVED)).unwrap_or_default();
+        bytes.as_chunks::<32>().0.to_vec()
+    }
+
+    /// Forgets a key whose key object is about to be removed, and never keeps it again.
+    pub(super) fn forget_key_for_good(&self, id: &KeyId) -> Result<(), RepoError> {
+        let mut removed = self.removed_keys();
+        if !removed.contains(&id.0) {
+            removed.push(id.0);
+            self.write("", REMOVED, removed.as_flattened())?;
+        }
+        self.forget_key();
+        Ok(())
     }
 
     /// Forgets the key.

@@ -3,8 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::crypto::PhraseError;
 use crate::format::FormatError;
-use crate::model::{BlobId, Classify, ErrorClass};
+use crate::model::{BlobId, Classify, ErrorClass, KeyId};
 use crate::remote::RemoteError;
 
 /// Errors of the repository layer; each names the object.
@@ -35,6 +36,8 @@ pub enum RepoError {
         location: String,
         /// How many keys were tried.
         keys: usize,
+        /// The passphrase looks like a recovery phrase, and is none.
+        phrase: Option<PhraseError>,
     },
     /// What only an owner key can do.
     #[error("this is a writer key: it can add snapshots, and read none")]
@@ -106,6 +109,50 @@ pub enum RepoError {
     /// A key that is named does not exist, or names several.
     #[error("{0}")]
     Key(String),
+    /// A new passphrase is that of a key that is there.
+    #[error("key {} has this passphrase already", key.short())]
+    KeyKnown {
+        /// That key.
+        key: KeyId,
+    },
+    /// The key to be removed is the last one that is known to open the repository.
+    #[error("key {} is the only one that is known to open the repository", key.short())]
+    LastKey {
+        /// The key.
+        key: KeyId,
+    },
+    /// What was stored as a key object does not come back, or does not open.
+    #[error("{name} was stored but reads back differently; it cannot be relied on")]
+    KeyReadBack {
+        /// The object.
+        name: String,
+    },
+    /// A passphrase was changed, and its old key object could not be removed.
+    #[error(
+        "key {} with the new passphrase is stored, but key {} with the old one could not be removed: {source}",
+        key.short(),
+        old.short()
+    )]
+    OldKeyStays {
+        /// The new key.
+        key: KeyId,
+        /// The old one.
+        old: KeyId,
+        /// Why it is still there.
+        source: Box<RepoError>,
+    },
+    /// While a key was removed, somebody else removed those that remained.
+    #[error(
+        "somebody else removed the other keys at the same time, so key {} {}",
+        key.short(),
+        if *put_back { "was put back" } else { "was not removed" }
+    )]
+    KeysGone {
+        /// The key that was to be removed.
+        key: KeyId,
+        /// It had been removed already.
+        put_back: bool,
+    },
     /// A worker thread ended without a result.
     #[error("a worker thread failed")]
     Worker,
@@ -142,12 +189,15 @@ impl Classify for RepoError {
             }
             Self::WrongKey { .. } | Self::OldKey { .. } => ErrorClass::WrongKey,
             Self::WriterKey => ErrorClass::WriterKey,
-            Self::Key(_) => ErrorClass::Usage,
+            Self::Key(_) | Self::KeyKnown { .. } | Self::LastKey { .. } => ErrorClass::Usage,
+            Self::KeysGone { .. } => ErrorClass::Failed,
+            Self::OldKeyStays { source, .. } => source.class(),
             Self::NoKeys { .. }
             | Self::NameMismatch { .. }
             | Self::UnknownBlob { .. }
             | Self::BlobMismatch { .. }
             | Self::Manifest { .. }
+            | Self::KeyReadBack { .. }
             | Self::ReadBack { .. } => ErrorClass::Damaged,
             Self::Object { source, .. } => source.class(),
             Self::Remote(error) => error.class(),

@@ -1,38 +1,82 @@
-//! Key objects: several passphrases may open one repository.
+//! Opening a repository by its key objects. Several passphrases may open one.
+
+use std::cmp::Reverse;
 
 use super::layout::{self, Folder};
-use super::{Cache, RepoError, Repository};
-use crate::crypto::{self, Keyring, Passphrase, ScryptParams};
-use crate::format::key_v1::{self, Bundle, Randomness};
+use super::{Cache, RepoError};
+use crate::crypto::{self, Keyring, Masters, Passphrase, ScryptParams};
+use crate::format::key_description_v1::{self, Description, KeyKind};
+use crate::format::key_v1::{self, Bundle, Randomness, Secrets};
 use crate::format::{FormatError, limits};
-use crate::model::{KeyId, ObjectId, RepositoryId, Timestamp};
+use crate::model::{KeyId, ObjectId, RepositoryId};
 use crate::remote::Remote;
 
-/// A key object as `key list` shows it.
-#[derive(Debug, Clone)]
-pub struct KeyInfo {
-    /// Its id.
-    pub id: KeyId,
-    /// Known when the passphrase in use opens it: when it was made, seconds since 1970, and label.
-    pub opened: Option<(i64, String)>,
+/// What a bundle says of itself to all owners.
+pub(super) fn describe(bundle: &Bundle) -> Description {
+    let kind = match bundle.secrets {
+        Secrets::Owner(_) => KeyKind::Owner,
+        Secrets::Writer(_) => KeyKind::Writer,
+    };
+    Description { kind, created: bundle.created, label: bundle.label.clone() }
 }
 
+/// Makes a key object of a bundle, stores it, and reads it back: a copy of the master key is nothing to take on
+/// trust. `owner`: the keys by which all owners read its description. Returns its id and bytes.
 pub(super) fn store(
     remote: &dyn Remote,
     repository: RepositoryId,
     passphrase: &Passphrase,
     params: ScryptParams,
     bundle: &Bundle,
+    owner: &Masters,
 ) -> Result<(KeyId, Vec<u8>), RepoError> {
-    let seal = || key_v1::seal(bundle, repository, passphrase, params, &Randomness::generate()?);
-    let bytes = seal().map_err(RepoError::object("key object"))?;
-    let id = crypto::sha256(&bytes);
-    remote.put(&layout::plain_name(Folder::Keys, &ObjectId(id)), &bytes)?;
-    Ok((KeyId(id), bytes))
+    // A phrase is stored in its one spelling, so that every spelling opens it.
+    let phrase = crypto::read_phrase(passphrase).and_then(Result::ok);
+    let passphrase = phrase.as_ref().unwrap_or(passphrase);
+    let seal = || {
+        let mut bytes = key_v1::seal(bundle, repository, passphrase, params, &Randomness::generate()?)?;
+        let nonce = crypto::random()?;
+        if let Some(master) = owner.first() {
+            key_description_v1::append(&mut bytes, repository, master, &describe(bundle), &nonce)?;
+        }
+        Ok(bytes)
+    };
+    let bytes: Vec<u8> = seal().map_err(RepoError::object("key object"))?;
+    let id = KeyId(crypto::sha256(&bytes));
+    put(remote, &id, &bytes)?;
+    Ok((id, bytes))
 }
 
-/// Ids and bytes of the key objects that could be read, and why another one could not.
-type KeyObjects = (Vec<(KeyId, Vec<u8>)>, Option<RepoError>);
+/// The master keys of an owner's bundle; a writer's has none.
+pub(super) fn masters(bundle: &Bundle) -> Result<&Masters, RepoError> {
+    match &bundle.secrets {
+        Secrets::Owner(masters) => Ok(masters),
+        Secrets::Writer(_) => Err(RepoError::WriterKey),
+    }
+}
+
+/// Stores a key object and reads it back.
+pub(super) fn put(remote: &dyn Remote, key: &KeyId, bytes: &[u8]) -> Result<(), RepoError> {
+    let name = name_of(key);
+    remote.put(&name, bytes)?;
+    match remote.get(&name, limits::KEY_OBJECT as u64)? == bytes {
+        true => Ok(()),
+        false => Err(RepoError::KeyReadBack { name }),
+    }
+}
+
+/// The name of a key object.
+pub(super) fn name_of(key: &KeyId) -> String {
+    layout::plain_name(Folder::Keys, &ObjectId(key.0))
+}
+
+/// The key objects that could be read, those that cost least to try first, and those that could not.
+pub(super) struct Objects {
+    /// Ids and bytes.
+    pub(super) found: Vec<(KeyId, Vec<u8>)>,
+    /// Ids, and what is wrong with each.
+    pub(super) bad: Vec<(KeyId, RepoError)>,
+}
 
 /// Names and ids of the key objects.
 pub(super) fn names(remote: &dyn Remote) -> Result<Vec<(String, KeyId)>, RepoError> {
@@ -45,27 +89,54 @@ pub(super) fn names(remote: &dyn Remote) -> Result<Vec<(String, KeyId)>, RepoErr
     Ok(ours.collect())
 }
 
-/// The key objects of these names. One that cannot be read or whose name is not its
-/// hash does not keep the others from opening the repository.
-fn objects(remote: &dyn Remote, names: Vec<(String, KeyId)>) -> KeyObjects {
-    let (mut found, mut first_error) = (Vec::new(), None);
+/// The key objects of these names. One that cannot be read or whose name is not its hash does not keep the
+/// others from opening the repository.
+pub(super) fn objects(remote: &dyn Remote, names: Vec<(String, KeyId)>) -> Objects {
+    let mut objects = Objects { found: Vec::new(), bad: Vec::new() };
     for (name, id) in names {
         match remote.get(&name, limits::KEY_OBJECT as u64) {
-            Ok(bytes) if crypto::sha256(&bytes) == id.0 => found.push((id, bytes)),
-            Ok(_) => first_error = first_error.or(Some(RepoError::NameMismatch { name })),
-            Err(e) => first_error = first_error.or(Some(e.into())),
+            Ok(bytes) if crypto::sha256(&bytes) == id.0 => objects.found.push((id, bytes)),
+            Ok(_) => objects.bad.push((id, RepoError::NameMismatch { name })),
+            // Removed between the listing and this.
+            Err(e) if e.is_not_found() => {}
+            Err(e) => objects.bad.push((id, e.into())),
         }
     }
     // A passphrase may open one from before a rotation and one from after it.
-    found.sort_by_key(|(_, bytes)| std::cmp::Reverse(key_v1::generation(bytes)));
-    (found, first_error)
+    let order = |bytes: &[u8]| (Reverse(key_v1::generation(bytes)), key_v1::cost(bytes));
+    objects.found.sort_by_key(|(id, bytes)| (order(bytes), *id));
+    objects
+}
+
+/// The texts that a passphrase may stand for: itself, and the recovery phrase that it spells in another way.
+pub(super) fn spellings(passphrase: &Passphrase) -> Vec<Passphrase> {
+    let phrase = crypto::read_phrase(passphrase).and_then(Result::ok);
+    let other = phrase.filter(|phrase| phrase.as_bytes() != passphrase.as_bytes());
+    std::iter::once(passphrase.clone()).chain(other).collect()
+}
+
+/// Opens a key object with the first of these spellings that does it.
+pub(super) fn unlock<'a>(
+    bytes: &[u8],
+    repository: RepositoryId,
+    spellings: &'a [Passphrase],
+) -> Result<(Bundle, &'a Passphrase), FormatError> {
+    for spelling in spellings {
+        match key_v1::open(bytes, repository, spelling) {
+            Err(FormatError::WrongKey) => {}
+            other => return other.map(|bundle| (bundle, spelling)),
+        }
+    }
+    Err(FormatError::WrongKey)
 }
 
 /// The key object that a passphrase opens, what is in it, and all that were found.
 pub(super) struct Found {
     pub(super) key: KeyId,
     pub(super) bundle: Bundle,
-    pub(super) objects: Vec<(KeyId, Vec<u8>)>,
+    /// The passphrase as the key object takes it.
+    pub(super) passphrase: Passphrase,
+    pub(super) objects: Objects,
 }
 
 pub(super) fn find(
@@ -82,21 +153,34 @@ fn find_among(
     repository: RepositoryId,
     passphrase: &Passphrase,
 ) -> Result<Found, RepoError> {
-    let (objects, mut first_error) = objects(remote, names);
-    for (id, bytes) in &objects {
-        match key_v1::open(bytes, repository, passphrase) {
-            Ok(bundle) => return Ok(Found { key: *id, bundle, objects }),
+    let objects = objects(remote, names);
+    let spellings = spellings(passphrase);
+    let mut first_error = None;
+    let mut found = None;
+    for (id, bytes) in &objects.found {
+        match unlock(bytes, repository, &spellings) {
+            Ok((bundle, spelling)) => {
+                found = Some((*id, bundle, spelling.clone()));
+                break;
+            }
             Err(FormatError::WrongKey) => {}
             Err(source) => {
-                first_error = first_error.or(Some(RepoError::Object { name: format!("keys/{id}"), source }));
+                first_error = first_error.or(Some(RepoError::Object { name: name_of(id), source }));
             }
         }
     }
+    if let Some((key, bundle, passphrase)) = found {
+        return Ok(Found { key, bundle, passphrase, objects });
+    }
     let location = remote.location();
-    Err(match (first_error, objects.len()) {
+    let Objects { found, bad } = objects;
+    Err(match (bad.into_iter().map(|(_, e)| e).next().or(first_error), found.len()) {
         (Some(error), _) => error,
         (None, 0) => RepoError::NoKeys { location },
-        (None, keys) => RepoError::WrongKey { location, keys },
+        (None, keys) => {
+            let phrase = crypto::read_phrase(passphrase).and_then(Result::err);
+            RepoError::WrongKey { location, keys, phrase }
+        }
     })
 }
 
@@ -113,9 +197,9 @@ pub(super) fn open(
     {
         return Ok(keyring);
     }
-    let Found { key, bundle, objects } = find_among(remote, names, repository, passphrase)?;
-    if let Some((_, object)) = objects.into_iter().find(|(id, _)| *id == key) {
-        keep(cache, repository, passphrase, &bundle, object);
+    let Found { key, bundle, passphrase, objects } = find_among(remote, names, repository, passphrase)?;
+    if let Some((_, object)) = objects.found.into_iter().find(|(id, _)| *id == key) {
+        keep(cache, repository, &passphrase, &bundle, object);
     }
     Ok(bundle.keyring())
 }
@@ -150,10 +234,10 @@ pub(super) fn store_first(
     passphrase: &Passphrase,
     params: ScryptParams,
     bundle: &Bundle,
-) -> Result<(), RepoError> {
-    let object = store(remote, repository, passphrase, params, bundle)?.1;
+) -> Result<KeyId, RepoError> {
+    let (id, object) = store(remote, repository, passphrase, params, bundle, masters(bundle)?)?;
     keep(cache, repository, passphrase, bundle, object);
-    Ok(())
+    Ok(id)
 }
 
 /// Opens the key that was used last on this machine.
@@ -163,81 +247,8 @@ pub(super) fn open_cached(
     passphrase: &Passphrase,
 ) -> Option<(KeyId, Keyring)> {
     let (key, bytes) = cache.key()?;
-    let bundle = key_v1::open(&bytes, repository, passphrase).ok()?;
+    let (bundle, _) = unlock(&bytes, repository, &spellings(passphrase)).ok()?;
     if bundle.generation() < cache.generation() {
         return None;
     }
     Some((key, bundle.keyring()))
-}
-
-impl Repository {
-    /// Lists the key objects; those that `passphrase` opens with what is sealed in them.
-    pub fn keys(&self, passphrase: &Passphrase) -> Result<Vec<KeyInfo>, RepoError> {
-        let (objects, _) = objects(self.remote(), names(self.remote())?);
-        let info = objects.into_iter().map(|(id, bytes)| KeyInfo {
-            id,
-            opened: key_v1::open(&bytes, self.id(), passphrase).ok().map(|b| (b.created, b.label)),
-        });
-        Ok(info.collect())
-    }
-
-    /// Adds a key object for `new`, given a passphrase that opens the repository.
-    pub fn add_key(
-        &self,
-        passphrase: &Passphrase,
-        new: &Passphrase,
-        params: ScryptParams,
-        created: Timestamp,
-        label: &str,
-    ) -> Result<KeyId, RepoError> {
-        let Found { bundle, .. } = find(self.remote(), self.id(), passphrase)?;
-        let bundle = Bundle { created: created.secs, label: label.to_string(), ..bundle };
-        Ok(store(self.remote(), self.id(), new, params, &bundle)?.0)
-    }
-
-    /// Removes a key object, named by its id or the beginning of it. Refuses to remove the last one
-    /// and the one that `passphrase` opens: what remains must be known to open the repository.
-    pub fn remove_key(&self, passphrase: &Passphrase, id: &str) -> Result<KeyId, RepoError> {
-        let Found { key: current, objects, .. } = find(self.remote(), self.id(), passphrase)?;
-        let matching: Vec<_> = objects
-            .iter()
-            .map(|(k, _)| *k)
-            .filter(|k| !id.is_empty() && k.to_string().starts_with(id))
-            .collect();
-        let key = match matching.as_slice() {
-            [one] => *one,
-            [] => return Err(RepoError::Key(format!("no key begins with {id:?}"))),
-            _ => return Err(RepoError::Key(format!("several keys begin with {id:?}"))),
-        };
-        if key == current {
-            return Err(RepoError::Key(format!(
-                "key {} is the one in use; open the repository with another passphrase to remove it",
-                key.short()
-            )));
-        }
-        self.delete_key(&key)?;
-        Ok(key)
-    }
-
-    /// Replaces the key object that `passphrase` opens by one for `new`. The new one is stored
-    /// before the old one goes.
-    pub fn change_key(
-        &self,
-        passphrase: &Passphrase,
-        new: &Passphrase,
-        params: ScryptParams,
-        created: Timestamp,
-    ) -> Result<KeyId, RepoError> {
-        let Found { key: current, bundle, .. } = find(self.remote(), self.id(), passphrase)?;
-        let bundle = Bundle { created: created.secs, ..bundle };
-        let (key, _) = store(self.remote(), self.id(), new, params, &bundle)?;
-        self.delete_key(&current)?;
-        Ok(key)
-    }
-
-    pub(super) fn delete_key(&self, key: &KeyId) -> Result<(), RepoError> {
-        let name = layout::plain_name(Folder::Keys, &ObjectId(key.0));
-        self.cache().forget_key();
-        Ok(self.remote().delete(&name)?)
-    }
-}

@@ -36,29 +36,45 @@ impl Repository {
         label: &str,
     ) -> Result<RepositoryId, RepoError> {
         let location = remote.location();
-        let exists = |e| match e {
-            RemoteError::Exists { .. } => RepoError::Exists { location: remote.location() },
-            e => e.into(),
-        };
         match remote.size(MARKER) {
             Ok(_) => return Err(RepoError::Exists { location }),
             Err(e) if e.is_not_found() => {}
             Err(e) => return Err(e.into()),
         }
-        if !remote.list(Folder::Keys.name())?.is_empty() || !remote.list(Folder::Packs.name())?.is_empty() {
-            // Objects without a marker: a repository that lost it. A new one on top would bury it.
-            return Err(RepoError::NotEmpty { location });
+        for folder in [Folder::Snapshots, Folder::Safety, Folder::Index, Folder::Packs] {
+            if !remote.list(folder.name())?.is_empty() {
+                // Objects without a marker: a repository that lost it. A new one on top would bury it.
+                return Err(RepoError::NotEmpty { location });
+            }
         }
+        // Key objects alone hold no data: they are what an `init` leaves that was interrupted before the marker.
+        // They stay, and open nothing of the new repository.
         let name = |error| RepoError::object(MARKER)(error);
         let id = RepositoryId(crypto::random().map_err(|e| name(e.into()))?);
         let master = MasterKey::generate().map_err(|e| name(e.into()))?;
         let secrets = Secrets::Owner(Masters::new(master));
         let bundle = Bundle { secrets, created: created.secs, label: label.to_string() };
-        keys::store_first(remote.as_ref(), &Cache::new(caches, id), id, passphrase, params, &bundle)?;
+        let cache = Cache::new(caches, id);
+        let key = keys::store_first(remote.as_ref(), &cache, id, passphrase, params, &bundle)?;
         let text = jiff::Timestamp::from_second(created.secs).unwrap_or_default().to_string();
         // The marker comes last: until it is there, there is no repository.
-        remote.create(MARKER, &Marker::new(id, text).encode().map_err(name)?).map_err(exists)?;
-        Ok(id)
+        match remote.create(MARKER, &Marker::new(id, text).encode().map_err(name)?) {
+            Ok(()) => Ok(id),
+            // An answer that was lost may have made us try twice.
+            Err(RemoteError::Exists { .. }) if Self::probe(remote.as_ref())?.id == id => Ok(id),
+            Err(RemoteError::Exists { .. }) => {
+                // Another one was faster: this key opens nothing of that repository.
+                cache.forget_key();
+                drop(remote.delete(&keys::name_of(&key)));
+                Err(RepoError::Exists { location })
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Key objects in a repository that has just been made which are not its own.
+    pub fn stray_keys(remote: &dyn Remote) -> Result<usize, RepoError> {
+        Ok(keys::names(remote)?.len().saturating_sub(1))
     }
 
     /// Reads the marker: whether there is a repository, and of which version.

@@ -36,8 +36,9 @@ pub struct Rotated {
 impl Repository {
     /// Looks what a rotation would do, given a passphrase of an owner.
     pub fn plan_rotation(&self, passphrase: &Passphrase) -> Result<Rotation, RepoError> {
-        let Found { key: current, bundle, objects } = keys::find(self.remote(), self.id(), passphrase)?;
+        let Found { key: current, bundle, objects, .. } = keys::find(self.remote(), self.id(), passphrase)?;
         let Secrets::Owner(masters) = bundle.secrets else { return Err(RepoError::WriterKey) };
+        let objects = objects.found;
         let newest = objects.iter().filter_map(|(_, bytes)| key_v1::generation(bytes)).max().unwrap_or(0);
         if newest > masters.generation() {
             return Err(RepoError::OldKey { found: masters.generation(), seen: newest });
@@ -60,7 +61,8 @@ impl Repository {
         let masters = plan.masters.with(MasterKey::generate().map_err(failed)?);
         let masters = masters.ok_or_else(|| RepoError::Key("the keys were rotated 255 times".into()))?;
         let bundle = Bundle { secrets: Secrets::Owner(masters), created: now.secs, label: plan.label };
-        let (key, object) = keys::store(self.remote(), self.id(), passphrase, plan.params, &bundle)?;
+        let owner = keys::masters(&bundle)?;
+        let (key, object) = keys::store(self.remote(), self.id(), passphrase, plan.params, &bundle, owner)?;
         self.prove_alone(&key, &object, bundle.generation())?;
         self.leave_trace(&bundle, now)?;
         let mut rotated =

@@ -305,11 +305,10 @@ fn keys_open_change_and_go() {
     assert!(open("secret").is_ok() && open("other").is_ok());
 
     let keys = first.keys(&passphrase()).unwrap();
-    assert_eq!(keys.iter().filter(|k| k.opened.is_some()).count(), 1);
-    let mine = keys.iter().find(|k| k.opened.is_some()).unwrap().id.to_string();
-    assert!(first.remove_key(&passphrase(), &mine).is_err(), "the key in use stays");
-    assert!(first.remove_key(&passphrase(), "").is_err());
-    first.remove_key(&other, &mine).unwrap();
+    assert_eq!(keys.iter().filter(|k| k.current).count(), 1);
+    let mine = keys.iter().find(|k| k.current).unwrap().id.to_string();
+    assert!(first.key_removal(&passphrase(), "").is_err());
+    first.remove_key(&first.key_removal(&other, &mine).unwrap()).unwrap();
     assert!(open("secret").is_err() && open("other").is_ok());
     first.change_key(&other, &passphrase(), params, Timestamp::default()).unwrap();
     assert!(open("secret").is_ok() && open("other").is_err());

@@ -17,13 +17,21 @@ impl Repository {
         created: Timestamp,
         label: &str,
     ) -> Result<(KeyId, WriterKeyId), RepoError> {
-        let Found { bundle, .. } = keys::find(self.remote(), self.id(), passphrase)?;
+        let found = keys::find(self.remote(), self.id(), passphrase)?;
+        if let Some((key, ..)) = self.key_of(&found, new) {
+            return Err(RepoError::KeyKnown { key });
+        }
+        let Found { bundle: owner, .. } = found;
         let id = crypto::random().map_err(|e| RepoError::object("key object")(e.into()))?;
         let id = WriterKeyId(id);
-        let secrets = bundle.keyring().for_writer(id).ok_or(RepoError::WriterKey)?;
+        let secrets = owner.keyring().for_writer(id).ok_or(RepoError::WriterKey)?;
         let secrets = Secrets::Writer(Box::new(secrets));
         let bundle = Bundle { secrets, created: created.secs, label: label.to_string() };
-        let (key, _) = keys::store(self.remote(), self.id(), new, params, &bundle)?;
-        Ok((key, id))
+        let (key, bytes) =
+            keys::store(self.remote(), self.id(), new, params, &bundle, keys::masters(&owner)?)?;
+        match keys::unlock(&bytes, self.id(), &keys::spellings(new)) {
+            Ok((opened, _)) if opened.keyring().writer() == Some(id) => Ok((key, id)),
+            _ => Err(RepoError::KeyReadBack { name: keys::name_of(&key) }),
+        }
     }
 }

@@ -177,7 +177,7 @@ fn keys_come_and_go() {
     assert!(keys(&place).iter().all(|(key, _)| *key != second));
 
     // Removed, by another key.
-    place.run(&["key", "remove", &first[..12]]).exits(0);
+    place.run(&["key", "remove", &first[..12], "--yes"]).exits(0);
     assert!(!opens(&mut place, PASSPHRASE) && opens(&mut place, "third"));
     let [(third, true)] = &keys(&place)[..] else { panic!("one key, in use") };
     place.run(&["key", "remove", third]).exits(2);

@@ -82,7 +82,7 @@ impl Small {
         let mut small = Self { dir, passphrase, snapshots };
         // The key that is tried first: half as many derivations for thousands of openings.
         let keys = app::key_list(&session).unwrap();
-        if keys[0].opened.is_none() {
+        if keys.iter().min_by_key(|key| key.id).is_some_and(|key| !key.current) {
             small.passphrase = Passphrase::new(b"second".to_vec());
         }
         small

@@ -17,6 +17,7 @@ mod forget;
 mod golden;
 mod history;
 mod incremental;
+mod keys;
 mod prune;
 mod remote_config;
 mod repair;
