@@ -422,10 +422,14 @@ impl Job {
             }
             Op::RemoveKey => {
                 let repository = Repository::open(Arc::clone(&handle), &second, caches)?;
-                let keys = repository.keys(&first)?;
-                let old = keys.iter().find(|key| key.opened.is_some());
+                // Whoever knows the first passphrase knows its key; when that is gone, there is nothing to do.
+                let old = match repository.keys(&first) {
+                    Ok(keys) => keys.into_iter().find(|key| key.current),
+                    Err(RepoError::WrongKey { .. }) => None,
+                    Err(e) => return Err(e.into()),
+                };
                 if let Some(old) = old {
-                    repository.remove_key(&second, &old.id.to_string())?;
+                    repository.remove_key(&repository.key_removal(&second, &old.id.to_string())?)?;
                 }
             }
         }
