@@ -1,14 +1,19 @@
 //! Passphrases of a repository.
 
-use super::run::open;
+use super::run::{open, open_with_any_key};
 use super::{AppError, Passphrase, ScryptParams, Session};
 use crate::crypto;
 use crate::model::{KeyId, Timestamp};
 use crate::repo::{KeyChange, KeyInfo, KeyRemoval, Repository};
 
-/// Opens the repository with the session's passphrase, and does nothing.
+/// Opens the repository with the session's passphrase, which must be an owner's, and does nothing.
 pub fn unlock(session: &Session) -> Result<(), AppError> {
     open(session).map(drop)
+}
+
+/// The same with any passphrase.
+pub fn unlock_with_any_key(session: &Session) -> Result<(), AppError> {
+    open_with_any_key(session).map(drop)
 }
 
 /// Lists keys.

@@ -35,7 +35,10 @@ pub use find::{FindOutcome, FindRequest, find};
 pub use forget::{ForgetPlan, ForgetRequest, forget, forget_named};
 pub use history::{SettlePlan, missing};
 pub use key_roles::{Rotated, RotationPlan, WriterKeyAdded, key_add_writer, key_rotation};
-pub use keys::{KeyRemovalPlan, Recovery, key_add, key_change, key_list, key_recovery, key_removal, unlock};
+pub use keys::{
+    KeyRemovalPlan, Recovery, key_add, key_change, key_list, key_recovery, key_removal, unlock,
+    unlock_with_any_key,
+};
 pub use location::{Location, LocationError, SCHEME};
 pub use marks::{Listing, accept, listing};
 pub use repair::{RepairIndexPlan, RepairPacksRequest, repair_index, repair_packs, repair_snapshots};

@@ -55,7 +55,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
             let obtained = place.passphrase(ctx)?;
             let passphrase = obtained.passphrase.clone();
             let opened = ctx.open_with(&place, obtained, OnSignal::End)?;
-            opened.run(app::unlock)?;
+            opened.run(app::unlock_with_any_key)?;
             item.store(&passphrase)?;
             (true, format!("stored the passphrase of {name} in the keyring"))
         }

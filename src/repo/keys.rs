@@ -252,3 +252,4 @@ pub(super) fn open_cached(
         return None;
     }
     Some((key, bundle.keyring()))
+}
