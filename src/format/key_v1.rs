@@ -320,21 +320,5 @@ fn bound(head: &[u8], repository: RepositoryId) -> Vec<u8> {
 
 /// Whether a key object can be taken apart, which needs no passphrase. What is wrapped in it stays unknown.
 pub fn inspect(bytes: &[u8]) -> Result<(), FormatError> {
-    let mut cursor = Cursor::new(bytes);
-    if &cursor.array::<8>()? != MAGIC {
-        return Err(FormatError::Damaged("not a key object"));
-    }
-    let [version, kdf, log_n, r, p, _, zeros @ ..] = cursor.array::<8>()?;
-    if version != FORMAT_VERSION || kdf != KDF_SCRYPT {
-        return Err(FormatError::Unsupported(format!("key object version {version}, derivation {kdf}")));
-    }
-    if zeros != [0; 2] {
-        return Err(FormatError::Damaged("key object's reserved bytes are not zero"));
-    }
-    ScryptParams { log_n, r, p }.check()?;
-    // Salt, commitment, nonce.
-    cursor.take(32 + 32 + 24)?;
-    let length = u32::from_le_bytes(cursor.array()?) as usize;
-    cursor.take(length)?;
-    cursor.end()
+    take_apart(bytes).map(drop)
 }
