@@ -63,7 +63,9 @@ pub fn run(
         }
         // They are looked at like those that were met damaged.
         repository.cache().change_damage(|noted| {
-            packs.iter().for_each(|pack| drop(noted.entry(*pack).or_insert(Damage::Suspected)));
+            for pack in packs {
+                noted.entry(*pack).or_insert(Damage::Suspected);
+            }
         })?;
     }
     let all = matches!(which, Which::All);
