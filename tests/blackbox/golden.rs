@@ -14,7 +14,7 @@ use sha2::Digest;
 use crate::support::{Place, files, names};
 
 /// Formats that were released or are about to be. A folder for each of them is there, and no other.
-const VERSIONS: [&str; 1] = ["v1"];
+const VERSIONS: [&str; 2] = ["v1", "v1-keys"];
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")

@@ -18,6 +18,7 @@ import sys
 import tempfile
 
 PASSPHRASE = "golden passphrase"
+WRITER = "golden passphrase of a writer"
 TIME = 1_771_459_200  # 2026-02-19
 
 
@@ -41,14 +42,16 @@ class Place:
         os.mkdir(self.state)
         self.snapshots = []
 
-    def run(self, *args, codes=(0,)):
+    def run(self, *args, codes=(0,), passphrase=PASSPHRASE, home="owner"):
+        home = os.path.join(self.work, home)
+        os.makedirs(home, exist_ok=True)
         environment = {
-            "HOME": self.work,
+            "HOME": home,
             "PATH": os.environ["PATH"],
             "TZ": "UTC",
             "EXUVIA_REPO": os.path.join(self.folder, "repo"),
-            "EXUVIA_PASSPHRASE": PASSPHRASE,
-            "EXUVIA_NEW_PASSPHRASE": PASSPHRASE + " of the writer",
+            "EXUVIA_PASSPHRASE": passphrase,
+            "EXUVIA_NEW_PASSPHRASE": WRITER,
             "EXUVIA_STATE_DIR": self.state,
         }
         done = subprocess.run([self.program, *args], env=environment, stdin=subprocess.DEVNULL, capture_output=True)
@@ -212,7 +215,6 @@ def main():
         os.remove(place.path(name))
     place.backup("marked")
     place.run("snapshots", "--accept", place.snapshots[-1]["id"][:16])
-    place.run("key", "add", "--label", "second")
     extras(place)
 
     place.run("check", "--read-data")
@@ -227,7 +229,31 @@ def main():
 
 
 def extras(place):
-    """What only later programs can make: a forgotten snapshot's packs condemned, a writer's snapshot."""
+    """What programs can make since they prune and have writer keys; `v1` is from before."""
+    if "prune" not in place.run("--help"):
+        place.run("key", "add", "--label", "second")
+        return
+    # A snapshot of a writer, in a home of its own.
+    place.run("key", "add", "--write-only", "--label", "writer")
+    place.write("written.md", prose(5, 700))
+    place.settle()
+    expected = listing(os.fsencode(place.state))
+    made = place.run("--json", "backup", "--no-progress", passphrase=WRITER, home="writer")
+    place.remember("writer", json.loads(made.splitlines()[-1])["snapshot"], expected)
+    # One that nobody needs any more: its packs are condemned.
+    place.write("soon gone", noise(7, 5_000))
+    place.backup("gone")
+    os.remove(place.path("soon gone"))
+    place.backup("after")
+    gone = next(snapshot for snapshot in place.snapshots if snapshot["name"] == "gone")
+    place.run("forget", gone["id"], "--yes")
+    place.snapshots.remove(gone)
+    place.run("prune")
+    assert os.listdir(os.path.join(place.folder, "repo", "gc"))
+    # A new master key for what comes.
+    place.run("key", "rotate", "--yes")
+    place.write("written.md", prose(6, 800))
+    place.backup("rotated")
 
 
 if __name__ == "__main__":
