@@ -102,6 +102,7 @@ pub fn run(
         Folder::Safety,
         Folder::Gc,
         Folder::Accepted,
+        Folder::Removed,
         Folder::Index,
         Folder::Packs,
     ] {
@@ -141,7 +142,8 @@ pub fn run(
     }
     let there: BTreeSet<ObjectId> = packs.iter().map(|(id, _)| *id).collect();
     reads.retain(|id, _| there.contains(id));
-    outcome.packs_unread = there.iter().filter(|id| !reads.contains_key(*id)).count() as u64;
+    outcome.packs_unread =
+        there.iter().filter(|id| !reads.contains_key(*id) && !damaged.contains_key(*id)).count() as u64;
     outcome.read_since = reads.values().min().map(|secs| Timestamp::from_secs(*secs));
     if let Some(cache) = cache {
         let remembered = cache.note_reads(&reads).and_then(|()| {

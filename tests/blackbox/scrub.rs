@@ -21,7 +21,7 @@ fn world() -> Place {
 
 /// Runs `scrub` where nobody knows the passphrase.
 fn scrub(place: &Place, args: &[&str], code: i32) -> Value {
-    let args = [&["--json", "scrub"], args].concat();
+    let args = [&["--json", "scrub"][..], args].concat();
     let output = place.command(&args).env_remove("EXUVIA_PASSPHRASE").output().unwrap();
     Run::from(output).exits(code).summary()
 }

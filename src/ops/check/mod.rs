@@ -370,8 +370,9 @@ impl Check<'_> {
         }
         let known: BTreeSet<ObjectId> = listed.iter().map(|pack| pack.id).collect();
         reads.retain(|id, _| known.contains(id));
-        let of_known = |pack: &&ObjectId| !reads.contains_key(*pack);
-        self.outcome.packs_unread = known.iter().filter(of_known).count() as u64;
+        // One that is damaged is told of as such.
+        let unread = |pack: &&ObjectId| !reads.contains_key(*pack) && !self.bad.contains_key(*pack);
+        self.outcome.packs_unread = known.iter().filter(unread).count() as u64;
         self.outcome.read_since = reads.values().min().map(|secs| Timestamp::from_secs(*secs));
         let remembered = cache.note_reads(&reads).and_then(|()| {
             cache.change_damage(|packs| {
