@@ -40,6 +40,8 @@ pub(super) struct History {
     trace: Arc<Trace>,
     running: Vec<Option<Running>>,
     begun: usize,
+    /// Seconds since everything had arrived that was on its way.
+    unsettled: i64,
     faults: bool,
     /// What was done, for a shorter look than the trace of calls.
     pub(super) completed: usize,
@@ -59,13 +61,26 @@ impl History {
             trace: Arc::default(),
             running: (0..machines).map(|_| None).collect(),
             begun: 0,
+            unsettled: 0,
             faults,
             completed: 0,
         }
     }
 
     /// Lives it to its end. Panics, with seed and trace, when anything is lost.
-    pub(super) fn run(mut self) -> Arc<Trace> {
+    pub(super) fn run(self) -> Arc<Trace> {
+        self.lived()
+    }
+
+    /// The same with a last machine that can only write.
+    pub(super) fn run_with_writer(mut self) -> Arc<Trace> {
+        self.world.run(0, Op::AddWriter);
+        let last = self.world.machines.last_mut().unwrap();
+        last.writes_only = true;
+        self.lived()
+    }
+
+    fn lived(mut self) -> Arc<Trace> {
         loop {
             let idle: Vec<_> = (0..self.running.len()).filter(|n| self.running[*n].is_none()).collect();
             let busy: Vec<_> = (0..self.running.len()).filter(|n| self.running[*n].is_some()).collect();
@@ -91,6 +106,12 @@ impl History {
         let longest = self.running.iter().flatten().map(|running| running.lasted).max();
         let most = longest.map_or(5 * DAY, |lasted| (LONGEST - lasted).max(1));
         let secs = 1 + i64::try_from(self.numbers.below(usize::try_from(most).unwrap())).unwrap();
+        self.unsettled += secs;
+        if self.unsettled > LONGEST {
+            // A request whose sender has died does not arrive days later.
+            self.world.provider.settle();
+            self.unsettled = 0;
+        }
         self.world.pass(secs);
         self.running.iter_mut().flatten().for_each(|running| running.lasted += secs);
         self.trace.note(format_args!("# {secs} s pass"));
@@ -107,6 +128,8 @@ impl History {
         match self.numbers.below(20) {
             0 | 1 => Op::Safety,
             2..=5 if self.choose_target() => Op::Forget,
+            6..=9 => Op::Prune,
+            10 => Op::Policy,
             _ => Op::Backup,
         }
     }
@@ -122,7 +145,7 @@ impl History {
     }
 
     fn start(&mut self, machine: usize) {
-        let op = self.choose();
+        let op = if self.world.machines[machine].writes_only { Op::Backup } else { self.choose() };
         if matches!(op, Op::Backup | Op::Safety) && self.numbers.chance(80) {
             let mut numbers = Numbers::new(self.numbers.next());
             self.world.change(machine, &mut numbers);
@@ -146,6 +169,13 @@ impl History {
         let kept = self.world.path(&format!("deathbed{machine}"));
         client.deathbed = Some(Deathbed { cache: self.world.machines[machine].cache.clone(), kept });
         let client = Arc::new(client);
+        if op == Op::Policy {
+            let backups = (0..self.running.len()).filter(|n| {
+                self.running[*n].as_ref().is_some_and(|running| matches!(running.op, Op::Backup | Op::Safety))
+            });
+            let backups: Vec<_> = backups.collect();
+            self.world.expect_policy(&backups);
+        }
         let job = self.world.job(machine, op);
         let (sender, outcome) = channel();
         let (turns, remote) = (Arc::clone(&self.turns), Arc::clone(&client) as Arc<dyn Remote>);
@@ -211,7 +241,9 @@ impl History {
             if let Err(e) = self.world.attempt(machine, Op::Backup, None).result {
                 self.fail(&format!("the last backup of {machine}: {e}"));
             }
-            if let Err(e) = judge::nothing_is_lost(&self.world, machine, None) {
+            // Who can only write reads nothing back.
+            let reader = if self.world.machines[machine].writes_only { 0 } else { machine };
+            if let Err(e) = judge::nothing_is_lost(&self.world, reader, None) {
                 self.fail(&format!("at the end: {e}"));
             }
         }

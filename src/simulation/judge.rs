@@ -36,20 +36,37 @@ fn open_with_cache(world: &World, machine: usize) -> Result<Repository, RepoErro
     open("first").or_else(|_| open("second"))
 }
 
+/// Why a snapshot is not what it should be.
+#[derive(Debug)]
+enum Fault {
+    /// It cannot be had, or not all of it.
+    Lost(String),
+    /// It was given out, and is something else.
+    Wrong(String),
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Lost(what) | Self::Wrong(what)) = self;
+        f.write_str(what)
+    }
+}
+
 /// Compares a snapshot with what its directory held.
 fn compare(
     repository: &Repository,
     index: &Index,
     root: crate::model::ManifestRef,
     want: &Tree,
-) -> Result<(), String> {
+) -> Result<(), Fault> {
     let blobs = BlobReader::new(repository, index);
     let mut reader = ManifestReader::new(&blobs, root);
     let mut found = BTreeMap::new();
-    while let Some(entry) = reader.next_entry().map_err(|e| e.to_string())? {
+    while let Some(entry) = reader.next_entry().map_err(|e| Fault::Lost(e.to_string()))? {
         let Some(file) = entry.content() else { continue };
         let mut bytes = Vec::new();
-        content::write_to(file, &blobs, &mut bytes).map_err(|e| format!("{}: {e}", entry.path))?;
+        let read = content::write_to(file, &blobs, &mut bytes);
+        read.map_err(|e| Fault::Lost(format!("{}: {e}", entry.path)))?;
         found.insert(entry.path.to_string(), bytes);
     }
     let want: BTreeMap<String, Vec<u8>> =
@@ -58,7 +75,7 @@ fn compare(
         return Ok(());
     }
     let differ = found.keys().chain(want.keys()).filter(|name| found.get(*name) != want.get(*name));
-    Err(format!("differs in {:?}", differ.collect::<BTreeSet<_>>()))
+    Err(Fault::Wrong(format!("differs in {:?}", differ.collect::<BTreeSet<_>>())))
 }
 
 /// Reads all snapshots, and compares each with what it must hold. Returns those found. What `torn` names may be
@@ -124,4 +141,62 @@ pub(super) fn check(world: &World, torn: Option<&str>) -> Result<(), String> {
         Some(name) if named.contains(name) => Ok(()),
         _ => Err(format!("check finds {:?}, where {torn:?} is damaged", outcome.problems)),
     }
+}
+
+/// The regular snapshots: id, seconds of the time, and the number of the operation that made it.
+pub(super) fn regular(world: &World) -> Result<Vec<(ObjectId, i64, u32)>, RepoError> {
+    let repository = open(world)?.without_copies();
+    let catalog = Catalog::load(&repository, SnapshotKind::Regular)?;
+    let one = |entry: &crate::repo::CatalogEntry| {
+        repository.snapshot(entry).map(|snapshot| (entry.id, snapshot.time.secs, snapshot.time.nanos))
+    };
+    Ok(catalog.entries().iter().filter_map(|entry| one(entry).ok()).collect())
+}
+
+/// Whatever can be read of the snapshots is right.
+pub(super) fn nothing_is_wrong(world: &World, repository: &Repository) -> Result<(), String> {
+    let Ok(loaded) = SharedIndex::new(repository).get() else { return Ok(()) };
+    for kind in [SnapshotKind::Regular, SnapshotKind::Safety] {
+        let Ok(catalog) = Catalog::load(repository, kind) else { continue };
+        for entry in catalog.entries() {
+            let Ok(snapshot) = repository.snapshot(entry) else { continue };
+            let want = world.trees.get(&snapshot.time.nanos).ok_or("a snapshot of nobody")?;
+            if let Err(Fault::Wrong(what)) = compare(repository, &loaded.index, snapshot.manifest, want) {
+                return Err(format!("{}: {what}", entry.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A check by a machine, which remembers what it finds.
+pub(super) fn check_from(world: &World, machine: usize) {
+    let clock: Arc<dyn Clock> = Arc::clone(&world.machines[machine].clock) as _;
+    if let Ok(repository) = open_with_cache(world, machine) {
+        drop(check::run(&repository, ReadData::All, 1, &silent(), &clock));
+    }
+}
+
+/// One snapshot is whole.
+pub(super) fn reads(world: &World, id: ObjectId) -> Result<(), String> {
+    let repository = open(world).map_err(|e| e.to_string())?.without_copies();
+    let loaded = SharedIndex::new(&repository).get().map_err(|e| e.to_string())?;
+    let catalog = Catalog::load(&repository, SnapshotKind::Regular).map_err(|e| e.to_string())?;
+    let entry = catalog.entries().iter().find(|entry| entry.id == id).ok_or("it is gone")?;
+    let snapshot = repository.snapshot(entry).map_err(|e| e.to_string())?;
+    let want = world.trees.get(&snapshot.time.nanos).ok_or("a snapshot of nobody")?;
+    compare(&repository, &loaded.index, snapshot.manifest, want).map_err(|e| e.to_string())
+}
+
+/// Nothing is there that nobody needs: without any one of the packs a snapshot could not be read.
+pub(super) fn nothing_is_too_much(world: &World) -> Result<(), String> {
+    for pack in world.provider.names("packs") {
+        let bytes = world.provider.remove(&pack).unwrap();
+        let needed = published(world).is_err();
+        world.provider.plant(&pack, &bytes);
+        if !needed {
+            return Err(format!("nobody needs {pack}"));
+        }
+    }
+    Ok(())
 }

@@ -6,10 +6,12 @@
 //! a fault planned for one of its calls; [`turns`] says whose call is next; [`world`] runs operations of
 //! [`crate::ops`] and remembers, as a naive model, what each snapshot must hold; [`judge`] compares. On top of
 //! them [`faults`] tries every fault at every call of every operation, [`histories`] lets machines work at once,
-//! call by call, in an order that the seed chooses, and [`power`] cuts the power of a local repository's machine.
+//! call by call, in an order that the seed chooses, [`power`] cuts the power of a local repository's machine,
+//! and [`damage`] hurts every kind of object in every way.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 mod client;
+mod damage;
 mod faults;
 mod histories;
 mod judge;

@@ -3,11 +3,12 @@
 use std::io::Write as _;
 
 use super::Numbers;
+use super::damage;
 use super::faults::{Scenario, world};
 use super::histories::{History, outline};
 #[cfg(target_os = "linux")]
 use super::power::Watched;
-use super::world::{Op, Text, World};
+use super::world::{DAY, Op, Text, World};
 
 /// How much longer than usual: `EXUVIA_SIM_FACTOR`.
 pub(super) fn factor() -> u64 {
@@ -38,7 +39,7 @@ fn faults_in_an_init() {
 
 #[test]
 fn faults_in_a_first_backup() {
-    sweep("a first backup", 4, 200, |seed| {
+    sweep("a first backup", 4, 300, |seed| {
         let mut world = world(seed, 0);
         let mut numbers = Numbers::new(seed);
         (0..4).for_each(|_| world.change(0, &mut numbers));
@@ -48,7 +49,7 @@ fn faults_in_a_first_backup() {
 
 #[test]
 fn faults_in_a_backup_of_a_change() {
-    sweep("a backup of a change", 10, 500, |seed| {
+    sweep("a backup of a change", 13, 900, |seed| {
         let mut world = world(seed, 4);
         let machine = usize::try_from(seed % 2).unwrap();
         world.change(machine, &mut Numbers::new(seed + 1_000));
@@ -67,7 +68,7 @@ fn faults_in_a_backup_without_a_change() {
 
 #[test]
 fn faults_in_a_rollbacks_safety_snapshot() {
-    sweep("a safety snapshot", 4, 200, |seed| {
+    sweep("a safety snapshot", 5, 300, |seed| {
         let mut world = world(seed, 3);
         world.change(0, &mut Numbers::new(seed + 1_000));
         (world, 0, Op::Safety)
@@ -131,6 +132,59 @@ fn faults_in_changes_of_keys() {
     }
 }
 
+#[test]
+fn faults_in_a_policy() {
+    sweep("a policy", 8, 200, |seed| (world(seed, 7), 1, Op::Policy));
+}
+
+/// A world with packs that only forgotten snapshots needed, and some that are partly needed.
+fn to_prune(seed: u64) -> World {
+    let mut world = world(seed, 5);
+    let mut numbers = Numbers::new(seed + 2_000);
+    while world.promised.len() > 2 {
+        world.target = Some(*numbers.pick(&world.promised));
+        world.run(0, Op::Forget);
+    }
+    world
+}
+
+#[test]
+fn faults_in_a_prune_that_condemns() {
+    sweep("a prune that condemns", 7, 600, |seed| (to_prune(seed), 0, Op::Prune));
+}
+
+#[test]
+fn faults_in_a_prune_that_deletes() {
+    sweep("a prune that deletes", 6, 600, |seed| {
+        let mut world = to_prune(seed);
+        world.run(0, Op::Prune);
+        world.change(1, &mut Numbers::new(seed));
+        world.run(1, Op::Backup);
+        world.pass(3 * DAY);
+        (world, 0, Op::Prune)
+    });
+}
+
+#[test]
+fn faults_in_a_prune_of_an_older_one() {
+    sweep("a later prune", 4, 250, |seed| {
+        let mut world = to_prune(seed);
+        for _ in 0..3 {
+            world.run(1, Op::Prune);
+            world.change(0, &mut Numbers::new(seed));
+            world.pass(3 * DAY);
+            world.run(0, Op::Backup);
+        }
+        (world, 0, Op::Prune)
+    });
+}
+
+#[test]
+fn damage_of_every_kind() {
+    let tried = (0..factor()).map(damage::matrix).sum();
+    report("kinds of damage", tried, 200);
+}
+
 /// Lives `count` histories.
 fn histories(what: &str, first: u64, count: usize, machines: usize, faults: bool) {
     let count = count * usize::try_from(factor()).unwrap();
@@ -158,6 +212,20 @@ fn histories_of_two_machines_with_faults() {
 #[test]
 fn histories_of_three_machines_with_faults() {
     histories("of three machines with faults", 3_000_000, 400, 3, true);
+}
+
+#[test]
+fn faults_in_adding_a_writer_key() {
+    sweep("a writer key added", 2, 40, |seed| (world(seed, 2), 0, Op::AddWriter));
+}
+
+#[test]
+fn histories_with_a_machine_that_can_only_write() {
+    let count = 300 * usize::try_from(factor()).unwrap();
+    for seed in (4_000_000..).take(count) {
+        History::new(seed, 3, seed % 2 == 0).run_with_writer();
+    }
+    report("histories with a machine that can only write", count, 300);
 }
 
 #[test]

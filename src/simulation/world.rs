@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use super::Numbers;
 use super::client::{Call, Client, Deathbed, Fault};
+use super::judge;
 use super::provider::{Provider, Stored};
-use crate::clock::Clock;
+use crate::clock::{Boot, Clock};
 use crate::crypto::{Passphrase, ScryptParams};
-use crate::model::{ObjectId, Reason, SnapshotKind, Timestamp};
-use crate::ops::{alarm, backup, forget};
+use crate::model::{ObjectId, Policy, Reason, SnapshotKind, Timestamp};
+use crate::ops::retention::{Filter, Grouping};
+use crate::ops::{alarm, backup, forget, prune};
 use crate::remote::{Counting, Remote};
 use crate::repo::{CachePlace, Catalog, PackerOptions, RepoError, Repository};
 use crate::report::{Monitor, Silent};
@@ -20,6 +22,11 @@ use crate::report::{Monitor, Silent};
 /// 128 KiB and the fewest rounds that the format allows.
 pub(super) const CHEAP: ScryptParams = ScryptParams { log_n: 10, r: 1, p: 1 };
 pub(super) const DAY: i64 = 86_400;
+/// So many prunes reach what there is to be reached: what a first one sees for the first time a second one
+/// condemns and a third one removes, and what was copied meanwhile is a small pack.
+const TIDY: usize = 5;
+/// The policy keeps so many.
+const KEPT: u32 = 2;
 /// Just after the files that tests make: what was written before is settled.
 const BEGINNING: i64 = 4_000_000_000;
 
@@ -79,6 +86,10 @@ impl Clock for Hands {
     fn monotonic(&self) -> Duration {
         self.at().1
     }
+
+    fn boot(&self) -> Option<Boot> {
+        Some(Boot { id: "simulated".into(), elapsed: self.at().1 })
+    }
 }
 
 /// What a file holds: the first bytes of an endless sequence of its own, so that it can grow.
@@ -117,6 +128,12 @@ pub(super) enum Op {
     AddKey,
     ChangeKey,
     RemoveKey,
+    /// Makes a key that can only write, for `writer`.
+    AddWriter,
+    /// Frees what nobody needs.
+    Prune,
+    /// Removes all regular snapshots but the newest of each directory.
+    Policy,
 }
 
 /// A computer with a directory to be backed up.
@@ -125,6 +142,8 @@ pub(super) struct Machine {
     pub(super) source: PathBuf,
     pub(super) clock: Arc<Hands>,
     pub(super) tree: Tree,
+    /// It has a key that can only write.
+    pub(super) writes_only: bool,
 }
 
 /// What an operation came to.
@@ -140,6 +159,8 @@ pub(super) struct World {
     pub(super) machines: Vec<Machine>,
     /// What each backup was about to store, by its number.
     pub(super) trees: BTreeMap<u32, Tree>,
+    /// Who made each of these.
+    makers: BTreeMap<u32, usize>,
     /// Snapshots that somebody was told of, and nobody removed; in the order of that.
     pub(super) promised: Vec<ObjectId>,
     /// What `Forget` and `Accept` are about.
@@ -179,6 +200,7 @@ impl World {
                 source: dir.path().join(format!("source{n}")),
                 clock: Arc::default(),
                 tree: Tree::new(),
+                writes_only: false,
             };
             fs::create_dir(&machine.source).unwrap();
             machine.clock.pass(BEGINNING);
@@ -190,6 +212,7 @@ impl World {
             provider: Arc::default(),
             machines,
             trees: BTreeMap::new(),
+            makers: BTreeMap::new(),
             promised: Vec::new(),
             target: None,
             ops: 0,
@@ -287,6 +310,15 @@ impl World {
         }
     }
 
+    /// Prunes until nothing is left to be done; each one days after the other.
+    pub(super) fn tidy(&mut self, machine: usize) -> Result<(), String> {
+        for _ in 0..TIDY {
+            self.pass(3 * DAY);
+            self.attempt(machine, Op::Prune, None).result?;
+        }
+        Ok(())
+    }
+
     /// A machine loses its cache.
     pub(super) fn lose_cache(&self, machine: usize) {
         drop(fs::remove_dir_all(&self.machines[machine].cache));
@@ -297,11 +329,32 @@ impl World {
         self.ops += 1;
         self.machines[machine].clock.stamp(self.ops);
         self.trees.insert(self.ops, self.machines[machine].tree.clone());
+        self.makers.insert(self.ops, machine);
+    }
+
+    /// A policy is about to be carried out: what is neither a safety snapshot nor among the newest of its
+    /// machine may go. A machine that is just backing up may have a newer one any time.
+    pub(super) fn expect_policy(&mut self, busy: &[usize]) {
+        let Ok(all) = judge::regular(self) else { return };
+        let maker = |number: &u32| self.makers.get(number).copied();
+        let stays = |id: &ObjectId| {
+            let Some((_, time, number)) = all.iter().find(|(other, ..)| other == id) else { return true };
+            let newer = all
+                .iter()
+                .filter(|(other, since, by)| other != id && since >= time && maker(by) == maker(number));
+            let coming = maker(number).is_some_and(|machine| busy.contains(&machine));
+            newer.count() + usize::from(coming) < usize::try_from(KEPT).unwrap()
+        };
+        let promised = self.promised.iter().copied().filter(stays).collect();
+        self.promised = promised;
     }
 
     /// Runs an operation, with a fault at one of its calls.
     pub(super) fn attempt(&mut self, machine: usize, op: Op, plan: Option<(usize, Fault)>) -> Attempt {
         self.begin(machine);
+        if op == Op::Policy {
+            self.expect_policy(&[]);
+        }
         let kept = self.path("deathbed");
         drop(fs::remove_dir_all(&kept));
         let mut client = Client::new(&self.provider);
@@ -351,7 +404,7 @@ impl World {
             source: machine.source.clone(),
             clock: Arc::clone(&machine.clock) as _,
             target: self.target,
-            passphrase: self.passphrase,
+            passphrase: if machine.writes_only { "writer" } else { self.passphrase },
         }
     }
 }
@@ -414,11 +467,29 @@ impl Job {
                 let marked = marked.collect::<Result<Vec<_>, RepoError>>()?;
                 alarm::accept(&repository, &marked, self.clock.as_ref())?;
             }
+            Op::Policy => {
+                let repository = open()?;
+                let policy = Policy { last: KEPT, ..Policy::default() };
+                let zoned = jiff::Timestamp::new(now.secs, 0)?.to_zoned(jiff::tz::TimeZone::UTC);
+                let (grouping, filter) = (Grouping::default(), Filter::default());
+                let verdict =
+                    forget::judge(&repository, &policy, grouping, &filter, &zoned, monitor.as_ref())?;
+                forget::run(&repository, &verdict.targets, monitor.as_ref())?;
+            }
+            Op::Prune => {
+                let repository = open()?;
+                let packer = PackerOptions { pack_size: 4_000, ..PackerOptions::new(1) };
+                let request = prune::Request::new(packer);
+                prune::run(&repository, &counting, &request, &monitor, &self.clock)?;
+            }
             Op::AddKey => {
                 open()?.add_key(&first, &second, CHEAP, now, "second")?;
             }
             Op::ChangeKey => {
                 open()?.change_key(&first, &second, CHEAP, now)?;
+            }
+            Op::AddWriter => {
+                open()?.add_writer_key(&phrase(self.passphrase), &phrase("writer"), CHEAP, now, "writer")?;
             }
             Op::RemoveKey => {
                 let repository = Repository::open(Arc::clone(&handle), &second, caches)?;
