@@ -147,6 +147,8 @@ struct Taking {
     numbers: HashMap<ObjectId, u32>,
     objects: Vec<CensusObject>,
     places: Vec<Place>,
+    /// A hash of what the index says of each pack.
+    said: Vec<[u8; 32]>,
     meta: Index,
     last: Vec<PackInfo>,
 }
@@ -163,9 +165,17 @@ impl Taking {
         for pack in decoded.packs {
             let (number, new) = self.number(pack.id)?;
             packs.push(number);
+            let said = said(&pack);
             if !new {
+                // One of them is false, and nobody knows what the pack holds.
+                if self.said.get(number as usize) != Some(&said) {
+                    return Err(RepoError::Manifest {
+                        what: "index objects contradict each other about a pack",
+                    });
+                }
                 continue;
             }
+            self.said.push(said);
             self.places(number, &pack);
             let there = self.packs[number as usize].is_sound();
             if there && pack.frames.iter().any(|frame| frame.kind == BlobKind::Meta) {
@@ -230,6 +240,23 @@ impl Taking {
         }
         Ok(Census { packs, objects, places, fan_out, shift, meta })
     }
+}
+
+/// A hash of what an index object says of a pack.
+fn said(pack: &PackInfo) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&pack.size.to_le_bytes());
+    for frame in &pack.frames {
+        let flags = u32::from(frame.compressed) << 1 | u32::from(frame.kind == BlobKind::Meta);
+        for n in [frame.stored, frame.raw, flags] {
+            hasher.update(&n.to_le_bytes());
+        }
+        hasher.update(&(frame.blobs.len() as u64).to_le_bytes());
+        for blob in &frame.blobs {
+            hasher.update(&blob.id().0).update(&blob.length.to_le_bytes());
+        }
+    }
+    *hasher.finalize().as_bytes()
 }
 
 /// A pack without its data blobs; frames stay where they are.

@@ -116,6 +116,12 @@ impl Repository {
         Ok(written)
     }
 
+    /// Publishes an index object that lists packs, true or not.
+    #[cfg(test)]
+    pub(crate) fn publish_index(&self, packs: &[PackInfo]) -> Result<Vec<ObjectInfo>, RepoError> {
+        write_index(self, packs, &[])
+    }
+
     /// Reads an index object.
     pub fn read_index(&self, object: &ObjectInfo) -> Result<index_v1::Index, RepoError> {
         read_object(self, object)

@@ -1,16 +1,19 @@
 //! When this client first saw things that must be old before they are acted upon: gc records, and packs that
 //! no index object lists. A time in a record is the clock of whoever wrote it; these are our own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::Duration;
 
 use super::{Cache, RepoError};
 use crate::clock::Boot;
-use crate::model::Timestamp;
+use crate::model::{ObjectId, Timestamp};
 
 const NAME: &str = "sightings";
 const TITLE: &str = "exuvia-sightings 1";
+
+/// Beside it: packs that this client's prunes have written, so that they need not be read to be trusted.
+const OWN: &str = "own-packs";
 
 /// When something was first seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +62,27 @@ impl Cache {
     #[must_use]
     pub fn sightings(&self) -> Option<Sightings> {
         decode(&fs::read_to_string(self.directory().join(NAME)).ok()?)
+    }
+
+    /// The packs that this client's prunes have written.
+    #[must_use]
+    pub fn own_packs(&self) -> BTreeSet<ObjectId> {
+        let text = fs::read_to_string(self.directory().join(OWN)).unwrap_or_default();
+        let Some((body, hash)) = text.strip_suffix('\n').and_then(|text| text.rsplit_once('\n')) else {
+            return BTreeSet::new();
+        };
+        if blake3::hash(body.as_bytes()).to_hex().as_str() != hash {
+            return BTreeSet::new();
+        }
+        body.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// Notes them.
+    pub fn note_own_packs(&self, packs: &BTreeSet<ObjectId>) -> Result<(), RepoError> {
+        let body: Vec<String> = packs.iter().map(ToString::to_string).collect();
+        let body = body.join("\n");
+        let hash = blake3::hash(body.as_bytes()).to_hex();
+        self.write("", OWN, format!("{body}\n{hash}\n").as_bytes())
     }
 
     /// Notes what was seen.

@@ -100,6 +100,7 @@ impl Work<'_> {
         let copied = copy(self.repository, &victims, plan, census, self.request, self.monitor)?;
         meter.next(Phase::Publish, None);
         self.stands(state, &copied)?;
+        self.note_own(state, &copied);
         self.condemn(state, plan, copied, ages, &mut done)?;
         done.acceptances = leftovers::acceptances(self.repository, state)?;
         done.temporary = leftovers::temporary(self.repository, self.clock.now());
@@ -155,6 +156,16 @@ impl Work<'_> {
             // All of them are waited for.
             threads.into_iter().map(ended).fold(Ok(()), Result::and)
         })
+    }
+
+    /// What we have written ourselves needs no proof later.
+    fn note_own(&self, state: &State, copied: &Copied) {
+        let cache = self.repository.cache();
+        let mut own = cache.own_packs();
+        own.retain(|pack| state.census.packs().iter().any(|known| known.id == *pack && known.is_sound()));
+        own.extend(&copied.written);
+        // Forgotten, they will be read.
+        drop(cache.note_own_packs(&own));
     }
 
     /// What was copied is counted on from now on. While we took our time another prune may have taken it for the

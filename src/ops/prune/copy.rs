@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::marks::Bits;
 use super::plan::{Fate, Plan};
 use super::{Amount, Error, Request};
 use crate::format::index_v1::PackInfo;
@@ -47,6 +48,8 @@ pub(super) struct Copied {
     pub(super) packs: Vec<ObjectId>,
     /// What was written for that.
     pub(super) new: Amount,
+    /// The packs that were written.
+    pub(super) written: Vec<ObjectId>,
     /// Packs that could not be read.
     pub(super) damaged: Vec<String>,
 }
@@ -89,29 +92,34 @@ pub(super) fn copy(
     let Published { packs, stored, listed, .. } = packer.publish()?;
     listed.iter().for_each(|pack| repository.cache().forget_pending(pack));
     copied.new = Amount { packs, bytes: stored };
+    copied.written = listed;
     Ok(copied)
 }
 
-struct Copying<'a> {
-    blobs: &'a BlobReader<'a>,
-    plan: &'a Plan,
-    census: &'a Census,
-    packer: &'a Packer,
-    monitor: &'a dyn Monitor,
+/// Reads blobs of packs, and checks that they are what the index says.
+pub(super) struct Reading<'a> {
+    pub(super) blobs: &'a BlobReader<'a>,
+    pub(super) census: &'a Census,
+    /// Numbers of the places that are read.
+    pub(super) wanted: &'a Bits,
+    /// Takes them.
+    pub(super) packer: Option<&'a Packer>,
+    pub(super) monitor: &'a dyn Monitor,
 }
 
-impl Copying<'_> {
-    /// True when this place of a blob is the one that is counted on.
-    fn is_kept(&self, number: u32, id: &crate::model::BlobId) -> bool {
+impl Reading<'_> {
+    /// True when this place of a blob is to be read.
+    fn is_wanted(&self, number: u32, id: &crate::model::BlobId) -> bool {
         let Some(first) = self.census.number(id) else { return false };
         let places = self.census.places_of(first);
         let at = places.iter().position(|place| place.pack == number);
-        at.is_some_and(|at| self.plan.places.contains(first + at))
+        at.is_some_and(|at| self.wanted.contains(first + at))
     }
 
-    /// Copies one pack, number `number` of the census and `here` in our index of victims.
-    fn pack(&self, here: u32, number: u32, pack: &PackInfo) -> Result<(), RepoError> {
-        let needed = |frame: &usize| pack.frames[*frame].blobs.iter().any(|b| self.is_kept(number, &b.id()));
+    /// Reads what is wanted of one pack, number `number` of the census and `here` in the index of `blobs`.
+    pub(super) fn pack(&self, here: u32, number: u32, pack: &PackInfo) -> Result<(), RepoError> {
+        let needed =
+            |frame: &usize| pack.frames[*frame].blobs.iter().any(|b| self.is_wanted(number, &b.id()));
         let needed: Vec<u32> = (0..pack.frames.len())
             .filter(needed)
             .map(|frame| u32::try_from(frame).unwrap_or(u32::MAX))
@@ -142,10 +150,12 @@ impl Copying<'_> {
             let place = BlobPlace { pack: here, frame, offset, length: blob.length };
             offset = offset.saturating_add(blob.length);
             let id = blob.id();
-            if self.is_kept(number, &id) {
+            if self.is_wanted(number, &id) {
                 let bytes = raw.get(from..from + blob.length as usize).unwrap_or_default();
                 self.blobs.verify(info.kind, &id, place, bytes)?;
-                self.packer.add(info.kind, id, bytes)?;
+                if let Some(packer) = self.packer {
+                    packer.add(info.kind, id, bytes)?;
+                }
             }
         }
         Ok(())

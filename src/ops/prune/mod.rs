@@ -11,6 +11,7 @@ mod copy;
 mod leftovers;
 mod marks;
 mod plan;
+mod proof;
 mod state;
 
 use std::sync::Arc;
@@ -209,6 +210,7 @@ pub fn run(
 ) -> Result<Outcome, Error> {
     repository.require(Operation::Write)?;
     repository.require(Operation::Delete)?;
+    repository.require_owner()?;
     let started = clock.monotonic();
     let mut meter = Meter::new(counting, monitor.as_ref());
     let work = Work { repository, request, monitor: monitor.as_ref(), clock };
@@ -244,7 +246,10 @@ fn attempt(work: &Work<'_>, meter: &mut Meter<'_>) -> Result<Outcome, Error> {
     ages.note(repository, monitor);
     match work.may_delete(&state, &plan)? {
         Some(denied) => outcome.denied = Some(denied),
-        None => outcome.done = Some(work.run(&state, &plan, &mut ages, meter)?),
+        None => {
+            proof::prove(repository, &state, &plan, monitor)?;
+            outcome.done = Some(work.run(&state, &plan, &mut ages, meter)?);
+        }
     }
     Ok(outcome)
 }

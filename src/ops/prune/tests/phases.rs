@@ -291,3 +291,59 @@ fn acceptances_of_snapshots_that_are_gone_go() {
     assert_eq!(world.names(Folder::Accepted).len(), 1);
     world.is_whole();
 }
+
+/// Writes an index object of one's own making, as the thief of a writer key can.
+fn claim(world: &World, packs: &[crate::format::index_v1::PackInfo]) {
+    let (repository, ..) = world.open("thief");
+    repository.publish_index(packs).unwrap();
+}
+
+fn listed(world: &World) -> Vec<crate::format::index_v1::PackInfo> {
+    let (repository, ..) = world.open("thief");
+    let objects = repository.list(Folder::Index).unwrap();
+    objects.iter().flat_map(|object| repository.read_index(object).unwrap().packs).collect()
+}
+
+#[test]
+fn what_is_only_claimed_to_be_elsewhere_is_not_removed() {
+    let world = World::new();
+    world.snapshot("a", &[("x", noise(1, LEN))]);
+    let before = listed(&world);
+    world.tree("b", &[("y", noise(2, 2 * LEN))]);
+    world.backup("b");
+    let id = |pack: &&crate::format::index_v1::PackInfo| before.iter().all(|old| old.id != pack.id);
+    let mut false_one = listed(&world).iter().find(id).unwrap().clone();
+    // The same pack is said to hold what the first one holds: by an index object that comes alone.
+    false_one.frames = before[0].frames.clone();
+    let others: Vec<_> = world.names(Folder::Index);
+    claim(&world, &[false_one]);
+    match world.try_prune("pruner", |_| {}) {
+        Err(Error::Damaged { what }) => assert!(what.contains("contradict"), "{what}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(others.iter().all(|name| world.names(Folder::Index).contains(name)));
+}
+
+#[test]
+fn a_copy_is_read_before_it_is_the_only_one() {
+    let world = World::new();
+    world.snapshot("a", &[("x", noise(1, LEN))]);
+    let real = listed(&world);
+    // A pack of the thief's, of which he says that it holds the same.
+    let bytes = noise(7, usize::try_from(real[0].size).unwrap());
+    let id = ObjectId(crate::crypto::sha256(&bytes));
+    world.remote.memory.put(&crate::repo::pack_name(&id), &bytes).unwrap();
+    claim(&world, &[crate::format::index_v1::PackInfo { id, ..real[0].clone() }]);
+    // And a record that condemns the one that does.
+    let (repository, ..) = world.open("thief");
+    let old = Timestamp::from_secs(world.clock.now().secs - 10 * 86_400);
+    repository.condemn(old, vec![real[0].id]).unwrap();
+    for _ in 0..3 {
+        match world.try_prune("pruner", |_| {}) {
+            Err(Error::Damaged { .. }) => {}
+            other => panic!("{:?}", other.map(|o| o.done)),
+        }
+        world.clock.pass(3 * DAY);
+    }
+    assert!(world.names(Folder::Packs).contains(&crate::repo::pack_name(&real[0].id)));
+}
