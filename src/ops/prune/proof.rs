@@ -14,7 +14,7 @@ use super::plan::{Fate, Plan};
 use super::state::{State, damaged};
 use crate::format::index_v1::PackInfo;
 use crate::model::ObjectId;
-use crate::repo::{BlobReader, Census, Index, Repository};
+use crate::repo::{BlobReader, Census, Index, RepoError, Repository};
 use crate::report::Monitor;
 
 /// Reads every place that is counted on of a blob which a pack that is to go has too.
@@ -38,7 +38,11 @@ pub(super) fn prove(
         index.add_pack(&pack)?;
         let blobs = &BlobReader::new(repository, &index);
         let reading = Reading { blobs, census, wanted: &wanted, packer: None, monitor };
-        reading.pack(0, number, &pack).map_err(damaged("a pack does not hold what the index says"))?;
+        reading.pack(0, number, &pack).map_err(|error| match error {
+            // Removed by another prune since we looked.
+            RepoError::Remote(e) if e.is_not_found() => Error::Changed,
+            error => damaged("a pack does not hold what the index says")(error),
+        })?;
     }
     Ok(())
 }
