@@ -74,8 +74,8 @@ pub(super) fn copy(
         plan.with(census, Fate::Repack).map(|(number, pack)| (pack.id, number)).collect();
     let options = PackerOptions { threads: 1, ..request.packer };
     let packer = Packer::new(repository, options, false, SharedIndex::nothing(repository));
-    let work =
-        Copying { blobs: &BlobReader::new(repository, &index), plan, census, packer: &packer, monitor };
+    let blobs = &BlobReader::new(repository, &index);
+    let work = Reading { blobs, census, wanted: &plan.places, packer: Some(&packer), monitor };
     for (here, pack) in (0u32..).zip(&victims.packs) {
         if monitor.cancelled() {
             break;
