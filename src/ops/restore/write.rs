@@ -22,6 +22,8 @@ const KEPT_OPEN: usize = 256;
 const RUN: u64 = 8 << 20;
 /// Bytes between two frames that are read, and dropped, rather than asked around.
 const GAP: u64 = 256 << 10;
+/// Bytes of a file that a thread copies from nearby before it asks for more to do.
+const SHARE: u64 = 4 << 20;
 
 /// Part of a frame that belongs to a file.
 struct Piece {
@@ -212,6 +214,35 @@ fn runs(context: &Context<'_>, order: &[Work]) -> Vec<Range<usize>> {
 
 type Frames = BTreeMap<(u32, u32), Vec<Piece>>;
 
+/// Neighbouring slices of one file.
+struct Share {
+    file: usize,
+    /// First byte within the file.
+    at: u64,
+    slices: Range<usize>,
+}
+
+/// Cuts all files into shares: a database is one file, and more than one thread's work.
+fn shares(plan: &Plan) -> Vec<Share> {
+    let mut shares: Vec<Share> = Vec::new();
+    for (file, planned) in plan.files.iter().enumerate() {
+        let (mut at, mut begin) = (0, None);
+        for (number, slice) in planned.slices.iter().enumerate() {
+            match (begin, shares.last_mut()) {
+                (Some(begin), Some(share)) if at + slice.len() - begin <= SHARE => {
+                    share.slices.end = number + 1;
+                }
+                _ => {
+                    begin = Some(at);
+                    shares.push(Share { file, at, slices: number..number + 1 });
+                }
+            }
+            at += slice.len();
+        }
+    }
+    shares
+}
+
 /// Sorts all slices by the frame that holds them; names the files whose blobs are unknown.
 fn group(
     context: &Context<'_>,
@@ -265,34 +296,60 @@ impl Writer<'_> {
 
     /// Writes what can be had without asking the repository; tells which pieces of which files.
     fn nearby(&self) -> HashSet<(usize, u64)> {
-        let mut written = HashSet::new();
-        let Some(nearby) = self.context.nearby else { return written };
-        let mut dirs = Dirs::new(self.root);
-        let mut buffer = Vec::new();
-        for (number, planned) in self.plan.files.iter().enumerate() {
-            let mut at = 0;
-            for slice in &planned.slices {
-                if let Slice::Blob { id, offset, len } = slice
-                    && !self.context.monitor.cancelled()
-                {
-                    buffer.resize(*len as usize, 0);
-                    if nearby.read(id, *offset, &mut buffer) {
-                        written.insert((number, at));
-                        if let Err(e) = self.write(number, at, &buffer, &mut dirs) {
-                            self.fail(number, &format!("cannot be written: {e}"), false);
-                        }
-                        self.local.fetch_add(u64::from(*len), Ordering::Relaxed);
-                        self.bytes.fetch_add(u64::from(*len), Ordering::Relaxed);
-                        self.context.monitor.progress(0, u64::from(*len));
-                        if self.progress[number].left.fetch_sub(1, Ordering::AcqRel) == 1 {
-                            self.complete(number, &mut dirs);
-                        }
+        let Some(nearby) = self.context.nearby else { return HashSet::new() };
+        let (shares, next) = (shares(self.plan), AtomicUsize::new(0));
+        let copy = || {
+            let (mut dirs, mut buffer, mut written) = (Dirs::new(self.root), Vec::new(), Vec::new());
+            while let Some(share) = shares.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.share(nearby, share, &mut dirs, &mut buffer, &mut written);
+            }
+            written
+        };
+        let threads = self.context.request.threads.clamp(1, shares.len().max(1));
+        std::thread::scope(|scope| {
+            let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(copy)).collect();
+            let mut written: HashSet<_> = copy().into_iter().collect();
+            for helper in helpers {
+                // A thread that panicked ends the process' work as it would have ended ours.
+                match helper.join() {
+                    Ok(more) => written.extend(more),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            written
+        })
+    }
+
+    /// Copies what is nearby of one share.
+    fn share(
+        &self,
+        nearby: &dyn super::Nearby,
+        share: &Share,
+        dirs: &mut Dirs<'_>,
+        buffer: &mut Vec<u8>,
+        written: &mut Vec<(usize, u64)>,
+    ) {
+        let (number, mut at) = (share.file, share.at);
+        for slice in &self.plan.files[number].slices[share.slices.clone()] {
+            if let Slice::Blob { id, offset, len } = slice
+                && !self.context.monitor.cancelled()
+            {
+                buffer.resize(*len as usize, 0);
+                if nearby.read(id, *offset, buffer) {
+                    written.push((number, at));
+                    if let Err(e) = self.write(number, at, buffer, dirs) {
+                        self.fail(number, &format!("cannot be written: {e}"), false);
+                    }
+                    self.local.fetch_add(u64::from(*len), Ordering::Relaxed);
+                    self.bytes.fetch_add(u64::from(*len), Ordering::Relaxed);
+                    self.context.monitor.progress(0, u64::from(*len));
+                    if self.progress[number].left.fetch_sub(1, Ordering::AcqRel) == 1 {
+                        self.complete(number, dirs);
                     }
                 }
-                at += slice.len();
             }
+            at += slice.len();
         }
-        written
     }
 
     /// A blob of this file is nowhere.

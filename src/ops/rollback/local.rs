@@ -13,6 +13,9 @@ use crate::ops::cache_keys;
 use crate::ops::restore::Nearby;
 use crate::repo::{BlobReader, PageTable, RepoError, load_slices};
 
+/// Files kept open at once.
+const KEPT_OPEN: usize = 16;
+
 /// Where a part of a blob lies in a file.
 struct Place {
     source: usize,
@@ -36,7 +39,8 @@ pub(super) struct Local<'a> {
     blobs: &'a BlobReader<'a>,
     places: HashMap<BlobId, Vec<Place>>,
     sources: Vec<Source>,
-    open: Mutex<Option<(usize, Arc<File>)>>,
+    /// Files read last, the newest at the end: threads read several at a time.
+    open: Mutex<Vec<(usize, Arc<File>)>>,
 }
 
 impl<'a> Local<'a> {
@@ -85,15 +89,16 @@ impl<'a> Local<'a> {
 
     fn file(&self, source: usize) -> Option<Arc<File>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((number, file)) = &*open
-            && *number == source
-        {
+        if let Some((_, file)) = open.iter().find(|(number, _)| *number == source) {
             return Some(Arc::clone(file));
         }
         let path = &self.sources[source].path;
         let parent = self.root.open_path(&path.parent().unwrap_or_default()).ok()?;
         let file = Arc::new(parent.open_regular(path.name()).ok()?.0);
-        *open = Some((source, Arc::clone(&file)));
+        if open.len() == KEPT_OPEN {
+            open.remove(0);
+        }
+        open.push((source, Arc::clone(&file)));
         Some(file)
     }
 
@@ -102,20 +107,18 @@ impl<'a> Local<'a> {
         let page_size = u64::from(table.page_size);
         let from = place.at + u64::from(offset - place.offset);
         let to = from + buffer.len() as u64;
-        let file = self.file(place.source)?;
-        let mut page = vec![0; table.page_size as usize];
-        for number in from / page_size..to.div_ceil(page_size) {
-            let begins = number * page_size;
-            file.read_exact_at(&mut page, begins).ok()?;
-            let expected = table.pages.get(usize::try_from(number).ok()?)?;
-            if self.blobs.repository().sealer().keys.block_hash(&page) != *expected {
-                return None;
-            }
-            let (first, last) = (from.max(begins), to.min(begins + page_size));
-            let within = usize::try_from(first - begins).ok()?..usize::try_from(last - begins).ok()?;
-            let into = usize::try_from(first - from).ok()?..usize::try_from(last - from).ok()?;
-            buffer.get_mut(into)?.copy_from_slice(page.get(within)?);
+        let (first, after) = (from / page_size, to.div_ceil(page_size));
+        // All pages with one read: a request to the system costs more than the hash of a page.
+        let mut pages = vec![0; usize::try_from((after - first) * page_size).ok()?];
+        self.file(place.source)?.read_exact_at(&mut pages, first * page_size).ok()?;
+        let expected = table.pages.get(usize::try_from(first).ok()?..usize::try_from(after).ok()?)?;
+        let keys = &self.blobs.repository().sealer().keys;
+        let is_there = |(page, hash): (&[u8], _)| keys.block_hash(page) == *hash;
+        if !pages.chunks_exact(table.page_size as usize).zip(expected).all(is_there) {
+            return None;
         }
+        let begin = usize::try_from(from - first * page_size).ok()?;
+        buffer.copy_from_slice(pages.get(begin..begin + buffer.len())?);
         Some(())
     }
 
