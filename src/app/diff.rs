@@ -5,11 +5,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::requests::{Session, SnapshotInfo};
+use super::rollback::Chooser;
 use super::run::{choose, index, open};
+use super::sources::tell;
 use super::{AppError, Selection};
 use crate::model::SnapshotKind;
 use crate::ops::{backup as ops_backup, diff as ops_diff};
-use crate::repo::{BlobReader, Catalog, PackerOptions};
+use crate::repo::{BlobReader, Catalog, PackerOptions, Repository};
 
 /// Compares two trees.
 pub struct DiffRequest {
@@ -44,7 +46,7 @@ pub fn diff(
     each: &mut ops_diff::Each<'_>,
 ) -> Result<DiffOutcome, AppError> {
     let (repository, _) = open(session)?;
-    let old = choose(session, &repository, &request.old)?;
+    let old = old(session, &repository, request)?;
     let new = request.new.as_ref().map(|word| choose(session, &repository, word)).transpose()?;
     let loaded = index(&repository)?;
     let blobs = BlobReader::new(&repository, &loaded.index);
@@ -69,6 +71,24 @@ pub fn diff(
     let (monitor, clock) = (&session.monitor, &session.clock);
     let summary = ops_diff::live(&blobs, from, (&look, &catalog), &request.options, (monitor, clock), each)?;
     Ok(DiffOutcome { old, new: None, live: Some(root), summary })
+}
+
+/// The old side. Compared with the live directory, `latest` and times mean snapshots of that, as they do for
+/// a rollback; where there is none, of any.
+fn old(session: &Session, repository: &Repository, request: &DiffRequest) -> Result<SnapshotInfo, AppError> {
+    let here = request.root.as_ref().or(request.state_dir.as_ref());
+    let here = here.filter(|_| request.new.is_none()).and_then(|dir| dir.canonicalize().ok());
+    let Some(root) = here else { return choose(session, repository, &request.old) };
+    let catalog = Catalog::load(repository, SnapshotKind::Regular)?;
+    let chooser = Chooser { session, repository, root: &root };
+    match chooser.choose(&catalog, &request.old, false) {
+        Ok(info) => {
+            tell(session, repository, &catalog, &request.old, &info);
+            Ok(info)
+        }
+        Err(AppError::NotHere { .. } | AppError::Select(_)) => choose(session, repository, &request.old),
+        Err(error) => Err(error),
+    }
 }
 
 /// The live directory, and what of it the snapshot holds.

@@ -21,6 +21,7 @@ mod rollback;
 mod run;
 mod scratch;
 mod scrub;
+mod sources;
 mod status;
 
 pub use bench::{
@@ -49,6 +50,7 @@ pub use requests::{
 pub use rollback::{RollbackOutcome, RollbackRequest, RollbackTo, rollback, unfinished_rollback};
 pub use run::{backup, cat, check, init, ls, probe, restore, snapshots, stats};
 pub use scrub::{ScrubRequest, scrub};
+pub use sources::{Sources, resolve};
 pub use status::{Health, StatusOutcome, status};
 
 pub use crate::crypto::{Passphrase, PhraseError, ScryptParams, read_phrase};

@@ -65,10 +65,10 @@ pub fn unfinished_rollback(state_dir: &Path) -> Result<Option<Journal>, AppError
 }
 
 /// What the user's word for the snapshot means here.
-struct Chooser<'a> {
-    session: &'a Session,
-    repository: &'a Repository,
-    root: &'a Path,
+pub(super) struct Chooser<'a> {
+    pub(super) session: &'a Session,
+    pub(super) repository: &'a Repository,
+    pub(super) root: &'a Path,
 }
 
 impl Chooser<'_> {
@@ -121,7 +121,12 @@ impl Chooser<'_> {
     }
 
     /// `latest`, `latest~N` and times mean snapshots of this state dir; an id means what it names.
-    fn choose(&self, catalog: &Catalog, word: &str, is_time: bool) -> Result<SnapshotInfo, AppError> {
+    pub(super) fn choose(
+        &self,
+        catalog: &Catalog,
+        word: &str,
+        is_time: bool,
+    ) -> Result<SnapshotInfo, AppError> {
         let entries = catalog.entries();
         let latest = word.strip_prefix("latest").filter(|_| !is_time);
         let back = latest.and_then(|rest| match rest.strip_prefix('~') {

@@ -93,7 +93,9 @@ pub(super) fn choose(
             by_id.ok_or(error)?.clone()
         }
     };
-    Ok(SnapshotInfo { snapshot: repository.snapshot(&entry)?, id: entry.id })
+    let info = SnapshotInfo { snapshot: repository.snapshot(&entry)?, id: entry.id };
+    super::sources::tell(session, repository, &regular, word, &info);
+    Ok(info)
 }
 
 /// Tells the exact time of a snapshot, for [`select::at`].

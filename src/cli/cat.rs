@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use super::error::{CliError, Status};
 use super::global::Context;
 use super::interrupt::OnSignal;
-use super::{output, snap_path};
+use super::{output, snap_path, sources};
 use crate::app;
 
 /// Write one file of a snapshot to stdout
@@ -19,6 +19,9 @@ pub(super) struct Args {
     #[arg(value_name = "SNAP")]
     snapshot: String,
 
+    #[command(flatten)]
+    sources: sources::Args,
+
     /// The file
     #[arg(value_name = "PATH")]
     path: OsString,
@@ -26,9 +29,13 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
     let path = snap_path::parse(ctx, &args.path)?;
+    let sources = args.sources.sources()?;
     let opened = ctx.open(OnSignal::End)?;
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    opened.stream(|session| app::cat(session, &args.snapshot, &path, &mut out))?;
+    opened.stream(|session| {
+        let snapshot = app::resolve(session, &args.snapshot, &sources)?;
+        app::cat(session, &snapshot, &path, &mut out)
+    })?;
     output::written(out.flush())?;
     Ok(Status::Done)
 }

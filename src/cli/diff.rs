@@ -12,7 +12,7 @@ use super::ls::{kind, line_name};
 use super::output::{self, Output, Style};
 use super::settings::{self, Origin};
 use super::text::{self, JsonFileError, JsonPath};
-use super::{snap_path, units};
+use super::{snap_path, sources, units};
 use crate::app::{
     self, Change, DatabaseDifferences, DiffOptions, DiffOutcome, DiffRequest, DiffSummary, Difference, Patch,
     RowCounts, SchemaChange, TableDifference,
@@ -40,6 +40,9 @@ pub(super) struct Args {
     /// The new side [default: the live directory]
     #[arg(value_name = "SNAP")]
     new: Option<String>,
+
+    #[command(flatten)]
+    sources: sources::Args,
 
     /// Only this file or directory; may be given several times
     #[arg(long = "path", value_name = "PATH")]
@@ -422,7 +425,8 @@ pub(super) fn run(args: Args, ctx: &Context) -> Result<Status, CliError> {
     let paths = args.paths.iter().map(|path| snap_path::parse(ctx, path)).collect::<Result<_, _>>()?;
     let state_dir = settings::state_dir(ctx).ok();
     let named = state_dir.as_ref().filter(|(_, origin)| matches!(origin, Origin::Flag(_)));
-    let request = DiffRequest {
+    let sources = args.sources.sources()?;
+    let mut request = DiffRequest {
         old: args.old,
         new: args.new,
         root: named.map(|(path, _)| path.clone()),
@@ -438,6 +442,8 @@ pub(super) fn run(args: Args, ctx: &Context) -> Result<Status, CliError> {
     let look = Look { terminal: Output::stdout_is_terminal(), internal: ctx.output.verbose > 0 };
     let mut out = BufWriter::new(io::stdout().lock());
     let outcome = opened.stream(|session| {
+        request.old = app::resolve(session, &request.old, &sources)?;
+        request.new = request.new.take().map(|word| app::resolve(session, &word, &sources)).transpose()?;
         app::diff(session, &request, &mut |difference| {
             opened.clear();
             match (args.stat, ctx.output.json) {

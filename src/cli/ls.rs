@@ -9,7 +9,7 @@ use super::error::{CliError, Status};
 use super::global::Context;
 use super::interrupt::OnSignal;
 use super::output::{self, Output};
-use super::{snap_path, text, units};
+use super::{snap_path, sources, text, units};
 use crate::app::{self, LsRequest};
 use crate::model::{Capture, Entry, EntryKind, RepoPath};
 
@@ -20,6 +20,9 @@ pub(super) struct Args {
     /// The snapshot: latest, latest~N, an id, or a time
     #[arg(value_name = "SNAP")]
     snapshot: String,
+
+    #[command(flatten)]
+    sources: sources::Args,
 
     /// A file, or a directory whose content is wanted [default: everything at the top]
     #[arg(value_name = "PATH")]
@@ -140,16 +143,14 @@ fn line(entry: &Entry, long: bool, escape: bool) -> Vec<u8> {
 
 pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
     let path = args.path.as_deref().map(|path| snap_path::parse(ctx, path)).transpose()?;
-    let request = LsRequest {
-        snapshot: args.snapshot.clone(),
-        path: path.unwrap_or_default(),
-        recursive: args.recursive,
-    };
+    let (path, sources) = (path.unwrap_or_default(), args.sources.sources()?);
     let opened = ctx.open(OnSignal::End)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let escape = Output::stdout_is_terminal();
     let mut before: &[u8] = b"[";
     let shown = opened.stream(|session| {
+        let snapshot = app::resolve(session, &args.snapshot, &sources)?;
+        let request = LsRequest { snapshot, path: path.clone(), recursive: args.recursive };
         app::ls(session, &request, &mut |entry| {
             if !ctx.output.json {
                 return out.write_all(&line(entry, args.long, escape));

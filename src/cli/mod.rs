@@ -18,6 +18,7 @@ mod progress;
 mod repository;
 mod settings;
 mod snap_path;
+mod sources;
 mod text;
 mod units;
 mod vanished;

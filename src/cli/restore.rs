@@ -11,7 +11,7 @@ use super::global::{self, Context};
 use super::interrupt::OnSignal;
 use super::output::Style;
 use super::text::{self, JsonFileError};
-use super::{snap_path, units};
+use super::{snap_path, sources, units};
 use crate::app::{self, RestoreOutcome, RestoreRequest, SnapshotInfo};
 use crate::model::ErrorClass;
 
@@ -28,6 +28,9 @@ pub(super) struct Args {
     /// The snapshot: latest, latest~N, an id, or a time
     #[arg(value_name = "SNAP", default_value = "latest")]
     snapshot: String,
+
+    #[command(flatten)]
+    sources: sources::Args,
 
     /// The directory to write to [default: .exuvia-restore/SNAP beside the state dir]
     #[arg(long, value_name = "DIR")]
@@ -162,7 +165,8 @@ pub(super) fn run(args: Args, ctx: &Context) -> Result<Status, CliError> {
         (Some(target), Err(_)) => target.clone(),
         (None, Err(e)) => return Err(e),
     };
-    let request = RestoreRequest {
+    let sources = args.sources.sources()?;
+    let mut request = RestoreRequest {
         snapshot: args.snapshot,
         target,
         state_dir,
@@ -174,7 +178,10 @@ pub(super) fn run(args: Args, ctx: &Context) -> Result<Status, CliError> {
         devices: args.devices,
     };
     let opened = ctx.open(OnSignal::Ask)?;
-    let (info, outcome) = opened.run(|session| app::restore(session, &request))?;
+    let (info, outcome) = opened.run(|session| {
+        request.snapshot = app::resolve(session, &request.snapshot, &sources)?;
+        app::restore(session, &request)
+    })?;
     if ctx.output.json {
         ctx.output.document(&summary(&info, &outcome, args.dry_run))?;
     } else {

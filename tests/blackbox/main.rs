@@ -25,6 +25,7 @@ mod retention;
 mod rollback;
 mod scrub;
 mod shrink;
+mod sources;
 mod sqlite_live;
 mod status;
 mod support;

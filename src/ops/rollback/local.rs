@@ -113,8 +113,8 @@ impl<'a> Local<'a> {
         self.file(place.source)?.read_exact_at(&mut pages, first * page_size).ok()?;
         let expected = table.pages.get(usize::try_from(first).ok()?..usize::try_from(after).ok()?)?;
         let keys = &self.blobs.repository().sealer().keys;
-        let is_there = |(page, hash): (&[u8], _)| keys.block_hash(page) == *hash;
-        if !pages.chunks_exact(table.page_size as usize).zip(expected).all(is_there) {
+        let mut found = pages.chunks_exact(table.page_size as usize).zip(expected);
+        if !found.all(|(page, hash)| keys.block_hash(page) == *hash) {
             return None;
         }
         let begin = usize::try_from(from - first * page_size).ok()?;
