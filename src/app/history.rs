@@ -60,15 +60,9 @@ pub(super) fn add_to(
         let message = format!(
             "snapshots number {numbers} of this writer are gone, and nobody removed them with this program"
         );
-        let object = format!("writer {writer}");
-        if doubtful {
-            // It may be one whose record cannot be read, which is a problem already.
-            outcome
-                .notes
-                .push(format!("{object}: {message}, unless they are among those that cannot be read"));
-        } else {
-            outcome.problems.push(problem(object, message));
-        }
+        // A note: programs before removal records left gaps too, and what this machine has seen is told above.
+        let unless = if doubtful { ", unless they are among those that cannot be read" } else { "" };
+        outcome.notes.push(format!("writer {writer}: {message}{unless}"));
     }
     outcome.notes.extend(notes);
     Ok(())
