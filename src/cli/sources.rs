@@ -8,6 +8,8 @@ use crate::app;
 
 /// Options of the commands that take a SNAP.
 #[derive(clap::Args, Debug)]
+// The commands' own options have this name already.
+#[group(skip)]
 pub(super) struct Args {
     /// Let SNAP mean snapshots of this machine only
     #[arg(long, value_name = "NAME")]

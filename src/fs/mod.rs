@@ -13,6 +13,8 @@ mod listing;
 mod lock;
 mod mounts;
 mod owner;
+#[cfg(test)]
+mod scratch;
 mod sparse;
 mod stat;
 mod system;
@@ -34,6 +36,8 @@ pub use holders::{Holder, holders, is_running};
 pub use listing::{Listing, NameKind};
 pub use lock::Lock;
 pub use owner::OwnerNames;
+#[cfg(test)]
+pub(crate) use scratch::scratch;
 pub use sparse::data_ranges;
 pub use stat::{FileKind, Stat, stat_file, stat_path};
 #[cfg(all(test, target_os = "linux"))]

@@ -259,12 +259,18 @@ impl History {
     }
 }
 
-/// The calls of a trace without ids, which depend on inodes and names of directories.
+/// The calls of a trace without ids, which are random, and without what looking for one of several packs came to:
+/// their order is that of their ids.
 pub(super) fn outline(trace: &Trace) -> Vec<String> {
     let text = trace.text();
     let short = |line: &str| -> String {
         let words: Vec<_> = line.split(' ').map(|word| word.split('/').next().unwrap_or(word)).collect();
-        if line.starts_with('#') { words[..4.min(words.len())].join(" ") } else { words.join(" ") }
+        let words = match words.iter().position(|word| *word == "up") {
+            Some(at) => &words[..words.len().min(at + 2)],
+            None if line.starts_with('#') => &words[..words.len().min(4)],
+            None => &words[..],
+        };
+        words.join(" ")
     };
     text.lines().map(short).collect()
 }

@@ -30,12 +30,6 @@ const KEPT: u32 = 2;
 /// Just after the files that tests make: what was written before is settled.
 const BEGINNING: i64 = 4_000_000_000;
 
-/// Where directories cost no disk.
-pub(super) fn scratch() -> tempfile::TempDir {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
-}
-
 /// Copies a directory; what is there goes.
 pub(super) fn copy_dir(from: &Path, to: &Path) {
     drop(fs::remove_dir_all(to));
@@ -193,7 +187,7 @@ pub(super) fn phrase(text: &str) -> Passphrase {
 impl World {
     /// So many machines, and nothing stored.
     pub(super) fn new(machines: usize) -> Self {
-        let dir = scratch();
+        let dir = crate::fs::scratch();
         let machine = |n: usize| {
             let machine = Machine {
                 cache: dir.path().join(format!("cache{n}")),

@@ -147,7 +147,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 impl World {
     fn new() -> Arc<Self> {
         let world = Self {
-            dir: tempfile::tempdir().unwrap(),
+            dir: crate::fs::scratch(),
             remote: Arc::default(),
             clock: Hand::new(),
             expected: Mutex::default(),
