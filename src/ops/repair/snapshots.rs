@@ -13,9 +13,10 @@ use crate::format::limits;
 use crate::format::marker_v1::Operation;
 use crate::model::{
     BlobId, BlobKind, Content, Entry, EntryKind, FileError, Metadata, ObjectId, RepoPath, Slice, Slices,
-    Snapshot, SnapshotKind,
+    Snapshot, SnapshotKind, Timestamp,
 };
 use crate::ops::check::Diagnosis;
+use crate::ops::history;
 use crate::ops::tree::{LostPart, Proven, Visitor, Walk};
 use crate::repo::{
     BlobReader, Catalog, CatalogEntry, ManifestWriter, Packer, PackerOptions, RepoError, Repository,
@@ -129,7 +130,10 @@ pub fn run(
             None => repair.rewrite(&entry, &snapshot)?,
         };
         if request.forget_originals && !request.dry_run && found.repaired.is_some() {
+            let time = Timestamp::from_secs(entry.time);
+            let superfluous = history::announce(repository, &[(&entry, Some(&snapshot))], time)?;
             repository.remove_snapshot(&entry)?;
+            repository.drop_removals(&superfluous);
             found.forgotten = true;
         }
         outcome.snapshots.push(found);
