@@ -29,9 +29,9 @@ fn wasteful(service: &Service, place: &Place) -> String {
     let first = place.backup("tree")["snapshot"].as_str().unwrap().to_owned();
     fs::remove_file(tree.join("waste")).unwrap();
     let second = place.backup("tree")["snapshot"].as_str().unwrap().to_owned();
-    let direct = service.remote(Version::New);
-    let records = direct.list("snapshots").unwrap();
-    direct.delete(&records.iter().find(|record| record.name.ends_with(&first)).unwrap().name).unwrap();
+    // On another machine, whose way there lets it delete. The shrink alarm holds it back.
+    let elsewhere = self::place(service, Version::New, service.port());
+    elsewhere.run(&["forget", &first, "--force", "--yes"]).exits(0);
     second
 }
 
