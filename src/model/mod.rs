@@ -8,6 +8,7 @@ mod id;
 mod path;
 mod removed;
 mod retention;
+mod schedule;
 mod secret;
 mod snapshot;
 mod time;
@@ -22,6 +23,7 @@ pub(crate) use path::MAX_PATH;
 pub use path::{PathError, RepoPath, compare_paths};
 pub use removed::{Removed, SnapshotMark};
 pub use retention::{Age, AgeError, CountError, Policy};
+pub use schedule::{CronExpr, Schedule, ScheduleError};
 pub use secret::Secret;
 pub use snapshot::{
     DatabaseRecord, FileError, Integrity, Loss, ManifestRef, Reason, Snapshot, SnapshotKind, Stats,
