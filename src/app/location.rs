@@ -48,10 +48,12 @@ impl Location {
 
     /// The remote that the configuration file describes.
     pub fn configured(remote: &RemoteConfig, settings: &Settings) -> Result<Self, LocationError> {
-        if let Provider::Rclone { remote } = &remote.provider {
+        if let Provider::Rclone { remote, config } = &remote.provider {
             let spec = remote.expose();
+            let file = config.as_ref().map(|path| Secret::new(path.to_string_lossy().into_owned()));
+            let env = file.into_iter().map(|path| ("RCLONE_CONFIG".to_owned(), path)).collect();
             // Whoever copies the name from the command line means the same.
-            return target(spec.strip_prefix(SCHEME).unwrap_or(spec), Vec::new(), settings).map(Self::Rclone);
+            return target(spec.strip_prefix(SCHEME).unwrap_or(spec), env, settings).map(Self::Rclone);
         }
         let options = Options::of(remote);
         let path = match (&remote.bucket, remote.prefix.trim_start_matches('/')) {

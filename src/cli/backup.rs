@@ -15,6 +15,7 @@ use super::{losses, settings, units, vanished};
 use crate::app::{
     self, BackupOutcome, BackupRequest, Compression, ProfileChoice, RequestCounts, Selection, Threshold,
 };
+use crate::config::{BackupConfig, ProfileSetting};
 use crate::model::Reason;
 
 /// Errors that the summary repeats.
@@ -27,6 +28,9 @@ const SHOWN_ERRORS: usize = 20;
 ///
 /// What matches a pattern in a file named .exuviaignore, in any directory, is left out; the syntax is
 /// gitignore's.
+///
+/// For the state dir, the table [backup] of the configuration file says what is taken where no flag does:
+/// --include, --tag, --profile and --skip-if-unchanged replace what it says, --exclude adds to it.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  exuvia backup\n  exuvia backup --tag before-upgrade\n  exuvia backup ~/notes --exclude '*.tmp' --exclude /cache"
@@ -62,16 +66,16 @@ pub(super) struct Args {
     rescan: bool,
 
     /// Make no snapshot when nothing differs from the last one
-    #[arg(long)]
-    skip_if_unchanged: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    skip_if_unchanged: Option<bool>,
 
     /// Why the snapshot is taken
     #[arg(long, value_enum, default_value_t = ReasonArg::Manual)]
     reason: ReasonArg,
 
-    /// The application's own rules of what to leave out
-    #[arg(long, value_enum, default_value_t = ProfileArg::Auto)]
-    profile: ProfileArg,
+    /// The application's own rules of what to leave out [default: auto]
+    #[arg(long, value_enum)]
+    profile: Option<ProfileArg>,
 
     /// Stay on the file system of the directory
     #[arg(long, short = 'x')]
@@ -118,6 +122,16 @@ enum ProfileArg {
     /// OpenClaw's
     #[value(name = "openclaw")]
     OpenClaw,
+}
+
+impl From<ProfileSetting> for ProfileChoice {
+    fn from(profile: ProfileSetting) -> Self {
+        match profile {
+            ProfileSetting::Auto => Self::Auto,
+            ProfileSetting::None => Self::None,
+            ProfileSetting::OpenClaw => Self::OpenClaw,
+        }
+    }
 }
 
 impl From<ProfileArg> for ProfileChoice {
@@ -276,22 +290,25 @@ fn words(ctx: &Context, o: &BackupOutcome, dry_run: bool, warnings: u64) -> Stri
 pub(super) fn run(args: Args, ctx: &Context) -> Result<Status, CliError> {
     let (root, paths) = source(&args.paths, ctx)?;
     let exclude_files = args.exclude_files.iter().map(|path| global::absolute(path));
+    // The file speaks of the state dir, not of other directories.
+    let configured = if args.paths.is_empty() { ctx.config.backup.clone() } else { BackupConfig::default() };
+    let exclude = configured.exclude.into_iter().chain(args.exclude).collect();
     let request = BackupRequest {
         root,
         paths,
         selection: Selection {
-            include: args.include,
-            exclude: args.exclude,
+            include: given(args.include, configured.include),
+            exclude,
             exclude_files: exclude_files.collect::<Result<_, _>>()?,
-            profile: args.profile.into(),
+            profile: args.profile.map_or(configured.profile.into(), Into::into),
             one_file_system: args.one_file_system,
             exclude_caches: args.exclude_caches,
         },
-        tags: args.tags,
+        tags: given(args.tags, configured.tags),
         reason: args.reason.into(),
         dry_run: args.dry_run,
         rescan: args.rescan,
-        skip_if_unchanged: args.skip_if_unchanged,
+        skip_if_unchanged: args.skip_if_unchanged.unwrap_or(configured.skip_if_unchanged),
         verify: args.verify,
         compression: args.compression.into(),
         alarm: Threshold::of_percent(settings::shrink_alarm(ctx).0),
@@ -319,6 +336,11 @@ pub(super) fn run(args: Args, ctx: &Context) -> Result<Status, CliError> {
         ctx.output.summary(&words(ctx, &outcome, args.dry_run, opened.warnings()))?;
     }
     Ok(if outcome.errors.is_empty() && outcome.snapshot.complete { Status::Done } else { Status::Incomplete })
+}
+
+/// A flag wins over the file.
+fn given(flag: Vec<String>, configured: Vec<String>) -> Vec<String> {
+    if flag.is_empty() { configured } else { flag }
 }
 
 /// Said whatever else is shown: it may be the last moment at which somebody can still act.

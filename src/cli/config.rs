@@ -13,6 +13,7 @@ use super::repository::Place;
 use super::settings::{self, Origin, Running};
 use super::{passphrase, text};
 use crate::app::Location;
+use crate::config;
 
 /// Show or check the settings
 #[derive(clap::Args, Debug)]
@@ -60,7 +61,7 @@ impl Row {
 
 /// The last line of `config check --json`.
 #[derive(Serialize)]
-struct Summary {
+struct Summary<'a> {
     r#type: &'static str,
     ok: bool,
     file: Option<String>,
@@ -68,6 +69,7 @@ struct Summary {
     remote: bool,
     origin: &'static str,
     from: Option<String>,
+    warnings: &'a [String],
 }
 
 pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
@@ -162,7 +164,37 @@ fn rows(ctx: &Context) -> Result<Vec<Row>, CliError> {
     }
     let (threads, origin) = settings::threads(ctx);
     rows.push(Row::new("threads", Some(threads.to_string()), &origin));
+    rows.extend(by_itself(ctx));
     Ok(rows)
+}
+
+/// The rows of the tables that only the file has: every key, with what holds where it says nothing.
+fn by_itself(ctx: &Context) -> Vec<Row> {
+    let tables = ["backup", "schedule", "start", "triggers", "health", "hooks"];
+    let of = |name: &str| tables.contains(&name.split('.').next().unwrap_or(name));
+    let mut rows = Vec::new();
+    for page in config::keys() {
+        let Some(table) = page.name.filter(|table| of(table)) else { continue };
+        for key in page.keys {
+            let name = format!("{table}.{}", key.name);
+            if !ctx.config.settings.iter().any(|setting| setting.key == name) {
+                let default = (!key.default.is_empty()).then(|| key.default.to_owned());
+                rows.push(Row::new(&name, default, &Origin::Default));
+            }
+        }
+        // Those of one job stand for the defaults of all.
+        let family = table.split('.').next().unwrap_or(table);
+        for setting in &ctx.config.settings {
+            if setting.key.split('.').next() == Some(family) {
+                let origin = Origin::of_file(ctx, Some(setting.line));
+                rows.push(match &setting.shown {
+                    Some(shown) => Row::new(&setting.key, Some(shown.clone()), &origin),
+                    None => Row::hidden(&setting.key, &origin),
+                });
+            }
+        }
+    }
+    rows
 }
 
 /// Settings that have rows of their own, wherever in the file they stand.
@@ -191,6 +223,7 @@ fn check(ctx: &Context) -> Result<Status, CliError> {
     let place = Place::of(ctx)?;
     Running::of(ctx)?;
     let file = ctx.config.file.as_deref();
+    let advice = ctx.config.advice();
     if ctx.output.json {
         let row = Row::new("repository", None, &place.origin);
         ctx.output.document(&Summary {
@@ -201,9 +234,11 @@ fn check(ctx: &Context) -> Result<Status, CliError> {
             remote: matches!(place.location, Location::Rclone(_)),
             origin: row.origin,
             from: row.from,
+            warnings: &advice,
         })?;
         return Ok(Status::Done);
     }
+    advice.iter().for_each(|what| ctx.output.warn(what));
     let file = file.map_or_else(
         || "no configuration file; that is fine".to_owned(),
         |file| format!("{}: no mistakes", text::show(file)),

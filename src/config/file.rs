@@ -13,8 +13,9 @@ use zeroize::Zeroizing;
 
 use super::reader::{Field, Fields, Key, Reader, Schema};
 use super::remote::{self, RemoteConfig};
-use super::retention;
+use super::{BackupConfig, HealthConfig, HooksConfig, ScheduleConfig, StartConfig, TriggersConfig};
 use super::{ConfigError, Environment, values};
+use super::{retention, tables};
 use crate::model::Policy;
 
 /// Far more than any real file; a device given by mistake must not fill the memory.
@@ -22,29 +23,85 @@ const MAX_BYTES: u64 = 1 << 20;
 
 /// Every key at the top of the file.
 pub(super) const KEYS: &[Key] = &[
-    Key::text("repository"),
-    Key::text("state_dir"),
-    Key::text("cache_dir"),
-    Key::text("passphrase_file"),
-    Key { raw: true, ..Key::text("passphrase_command") },
-    Key::switch("passphrase_keyring"),
-    Key::switch("key_cache"),
-    Key::number("retention"),
-    Key::number("shrink_alarm"),
-    Key::number("prune_grace"),
-    Key::text("rclone_program"),
-    Key::number("bwlimit"),
-    Key::number("tpslimit"),
-    Key::number("connections"),
-    Key::number("timeout"),
-    Key::number("deadline"),
+    Key::text("repository").says(
+        "the repository, when no table [remote] says where it is",
+        "a local path, or rclone:REMOTE:PATH",
+        "~/.local/share/exuvia/repository",
+        "\"/mnt/agent\"",
+    ),
+    Key::text("state_dir").says(
+        "the directory to back up",
+        "a path; `~/` is the home directory, relative ones start at this file's folder",
+        "that of OpenClaw: $OPENCLAW_STATE_DIR, or ~/.openclaw",
+        "\"~/.openclaw\"",
+    ),
+    Key::text("cache_dir").says(
+        "where is kept what can be made again",
+        "a path",
+        "~/.cache/exuvia",
+        "\"/var/cache/exuvia\"",
+    ),
+    Key::text("passphrase_file").says(
+        "a file whose first line is the passphrase; only you should be able to read it",
+        "a path",
+        "",
+        "\"~/.exuvia-passphrase\"",
+    ),
+    Key::command("passphrase_command").says(
+        "a command that prints the passphrase",
+        "a shell command",
+        "",
+        "\"pass show backup/agent\"",
+    ),
+    Key::switch("passphrase_keyring").says(
+        "look for the passphrase in the keyring of the operating system",
+        "true or false",
+        "off",
+        "true",
+    ),
+    Key::switch("key_cache").says(
+        "keep the repository's key in the cache, wrapped in the passphrase",
+        "true or false",
+        "on",
+        "false",
+    ),
+    Key::number("retention").says(
+        "which snapshots `forget` keeps; may be the table [retention] instead",
+        "so many of the newest, or rules such as {daily: 7, weekly: 4}",
+        "",
+        "7",
+    ),
+    Key::number("shrink_alarm").says(
+        "how much may be gone from a snapshot before the alarm is raised",
+        "percent, 0 to 100; 0 or off for never",
+        "50",
+        "30",
+    ),
+    Key::number("prune_grace").says(
+        "how long prune leaves what it condemned; longer than any backup takes",
+        "seconds, or a time such as 48h or 3d; 1 s to 7 days",
+        "48h",
+        "\"3d\"",
+    ),
+    remote::PROGRAM,
+    remote::BWLIMIT,
+    remote::TPSLIMIT,
+    remote::CONNECTIONS,
+    remote::TIMEOUT,
+    remote::DEADLINE,
 ];
 
-const SCHEMA: Schema = Schema {
+pub(super) const SCHEMA: Schema = Schema {
     table: None,
-    tables: &["remote", "retention"],
+    about: "",
+    tables: &["remote", "retention", "backup", "schedule", "start", "triggers", "health", "hooks"],
     keys: KEYS,
-    synonyms: &[("idle_timeout", "timeout"), ("rclone", "rclone_program")],
+    synonyms: &[
+        ("idle_timeout", "timeout"),
+        ("rclone", "rclone_program"),
+        ("interval", "schedule"),
+        ("notifications", "health"),
+    ],
     elsewhere: (remote::KEYS, "into the table [remote]"),
 };
 
@@ -81,6 +138,18 @@ pub struct Config {
     pub rclone_program: Option<PathBuf>,
     /// How much of network and service is used.
     pub limits: Limits,
+    /// What every backup of the state dir takes.
+    pub backup: BackupConfig,
+    /// What the daemon runs, and when.
+    pub schedule: ScheduleConfig,
+    /// What it does when it starts, and beside the schedule.
+    pub start: StartConfig,
+    /// Events from outside that make it take a snapshot.
+    pub triggers: TriggersConfig,
+    /// Who is told how it goes.
+    pub health: HealthConfig,
+    /// What runs before and after jobs.
+    pub hooks: HooksConfig,
     /// Everything that stands in the file, in its order.
     pub settings: Vec<Setting>,
     /// What is not wrong, but not good either.
@@ -145,7 +214,7 @@ impl Config {
         }
     }
 
-    /// The line of a key at the top of the file, or of one in `[remote]` that may stand at the top too.
+    /// The line of a key with its tables, as `schedule.backup`, or of one in `[remote]` that may stand at the top.
     #[must_use]
     pub fn line(&self, key: &str) -> Option<usize> {
         let named = |s: &&Setting| s.key == key || s.key.strip_prefix("remote.") == Some(key);
@@ -153,7 +222,11 @@ impl Config {
     }
 
     /// Also tells the first line in which a secret stands as it is.
-    fn parse(text: &str, path: &Path, env: &Environment) -> Result<(Self, Option<usize>), ConfigError> {
+    pub(super) fn parse(
+        text: &str,
+        path: &Path,
+        env: &Environment,
+    ) -> Result<(Self, Option<usize>), ConfigError> {
         let reader = Reader { path, text, env };
         let table = DeTable::parse(text)
             .map_err(|e| reader.error(reader.line(&e.span().unwrap_or_default()), e.message()))?;
@@ -162,8 +235,10 @@ impl Config {
         settings.add(&top.fields, "", |name| name == "passphrase_command", remote::is_secret);
         let mut config = Self { file: Some(path.to_owned()), ..Self::default() };
         config.running(&reader, &mut top)?;
+        let local = |value: &str| reader.local(value);
         let tables = std::mem::take(&mut top.tables);
         let table_of = |wanted| tables.iter().find(|(name, _, _)| *name == wanted).copied();
+        tables::read(&reader, &tables, &mut config, &mut settings)?;
         if let Some((_, line, table)) = table_of("retention") {
             let inner = reader.table(table, &retention::SCHEMA)?;
             settings.add(&inner.fields, "retention.", |_| false, |_| false);
@@ -178,6 +253,9 @@ impl Config {
             settings.add(&inner.fields, "remote.", |_| false, remote::is_secret);
             settings.add(&options, "remote.options.", |_| false, remote::is_secret_option);
             config.running(&reader, &mut inner)?;
+            if let Some(file) = inner.fields.iter_mut().find(|field| field.name == "rclone_config") {
+                file.text = Zeroizing::new(local(&file.text).to_string_lossy().into_owned());
+            }
             if let Some(repository) = top.fields.iter().find(|field| field.name == "repository") {
                 let message = format!(
                     "both [remote] and `repository` in line {} say where the repository is; drop `repository` if \
@@ -188,12 +266,6 @@ impl Config {
             }
             config.remote = Some(remote::resolve(&reader, line, inner, options)?);
         }
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let home = env.home();
-        let local = |value: &str| match (value.strip_prefix("~/"), &home) {
-            (Some(rest), Some(home)) => home.join(rest),
-            _ => folder.join(value),
-        };
         let mut path_of = |key| top.take(key).map(|field| local(&field.text));
         config.state_dir = path_of("state_dir");
         config.cache_dir = path_of("cache_dir");
@@ -265,7 +337,7 @@ fn put<T>(place: &mut Option<T>, value: Result<T, &'static str>) -> Result<(), &
 }
 
 #[derive(Default)]
-struct Settings {
+pub(super) struct Settings {
     rows: Vec<Setting>,
     /// The first line in which a secret stands as it is.
     secret: Option<usize>,
@@ -273,7 +345,7 @@ struct Settings {
 
 impl Settings {
     /// `hidden`: shown to nobody, though no secret of a service.
-    fn add(
+    pub(super) fn add(
         &mut self,
         fields: &[Field],
         above: &str,

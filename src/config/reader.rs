@@ -1,16 +1,20 @@
 //! Reads the tables of the configuration file into fields, and says with its line what is wrong.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use toml::de::{DeTable, DeValue};
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
 use zeroize::Zeroizing;
 
 use super::error::nearest;
 use super::values::{ReferenceError, expand};
 use super::{ConfigError, Environment};
 
-/// How a key may be spelled that is known, and whether its value is a number.
+/// More values than these are no list that anybody wrote.
+const LONGEST_LIST: usize = 1000;
+
+/// How a key may be spelled that is known, what its value may be, and what the page of all keys says of it.
 pub(super) struct Key {
     /// Its name.
     pub(super) name: &'static str,
@@ -24,12 +28,64 @@ pub(super) struct Key {
     pub(super) may_be_empty: bool,
     /// Taken as it is: a shell, which has references of its own, will read it.
     pub(super) raw: bool,
+    /// Several texts; one alone will do.
+    pub(super) list: bool,
+    /// What the page of all keys says of it.
+    pub(super) doc: Doc,
+}
+
+/// What users read of a key. Here, and nowhere else: the page of all keys, the file that is written for
+/// them, and `config show` take it from here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Doc {
+    /// What it is for, in one line.
+    pub(super) about: &'static str,
+    /// What holds without it; empty for nothing.
+    pub(super) default: &'static str,
+    /// Which values it takes, with unit and range.
+    pub(super) takes: &'static str,
+    /// A value as it would stand in the file.
+    pub(super) example: &'static str,
+}
+
+impl Doc {
+    const NONE: Self = Self { about: "", default: "", takes: "", example: "" };
 }
 
 impl Key {
     /// A key of a text that is not empty.
     pub(super) const fn text(name: &'static str) -> Self {
-        Self { name, aliases: &[], number: false, switch: false, may_be_empty: false, raw: false }
+        Self {
+            name,
+            aliases: &[],
+            number: false,
+            switch: false,
+            may_be_empty: false,
+            raw: false,
+            list: false,
+            doc: Doc::NONE,
+        }
+    }
+
+    /// A key of a text that a shell will read.
+    pub(super) const fn command(name: &'static str) -> Self {
+        Self { raw: true, ..Self::text(name) }
+    }
+
+    /// A key of several texts.
+    pub(super) const fn list(name: &'static str) -> Self {
+        Self { list: true, ..Self::text(name) }
+    }
+
+    /// Documents it.
+    pub(super) const fn says(
+        self,
+        about: &'static str,
+        takes: &'static str,
+        default: &'static str,
+        example: &'static str,
+    ) -> Self {
+        Self { doc: Doc { about, default, takes, example }, ..self }
     }
 
     /// A key of something that is on or off.
@@ -47,6 +103,8 @@ impl Key {
 pub(super) struct Schema {
     /// `None` for the top of the file.
     pub(super) table: Option<&'static str>,
+    /// What the page of all keys says of it.
+    pub(super) about: &'static str,
     /// Tables below this one.
     pub(super) tables: &'static [&'static str],
     pub(super) keys: &'static [Key],
@@ -63,7 +121,10 @@ pub(super) struct Field {
     /// Its name, whatever the spelling; options have none.
     pub(super) name: &'static str,
     pub(super) line: usize,
+    /// Of a list, all of its values, with commas between them.
     pub(super) text: Zeroizing<String>,
+    /// The values of a list.
+    pub(super) items: Vec<Zeroizing<String>>,
     /// The whole text stands in the file, none of it in a variable.
     pub(super) literal: bool,
 }
@@ -81,6 +142,18 @@ impl Fields<'_, '_> {
     pub(super) fn take(&mut self, name: &str) -> Option<Field> {
         let at = self.fields.iter().position(|field| field.name == name)?;
         Some(self.fields.remove(at))
+    }
+
+    /// Takes a field out, and understands its text.
+    pub(super) fn read<T, E: std::fmt::Display>(
+        &mut self,
+        reader: &Reader<'_>,
+        name: &str,
+        understand: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(field) = self.take(name) else { return Ok(None) };
+        let value = understand(&field.text);
+        value.map(Some).map_err(|what| reader.error(field.line, format!("`{}` {what}", field.spelled)))
     }
 }
 
@@ -100,17 +173,22 @@ impl Reader<'_> {
         1 + self.text.as_bytes().iter().take(span.start).filter(|&&byte| byte == b'\n').count()
     }
 
+    /// A path of the file: `~/` is the home directory, and relative ones start at the file's folder.
+    pub(super) fn local(&self, value: &str) -> PathBuf {
+        match (value.strip_prefix("~/"), self.env.home()) {
+            (Some(rest), Some(home)) => home.join(rest),
+            _ => self.path.parent().unwrap_or(Path::new("")).join(value),
+        }
+    }
+
     /// Reads a table in which only known keys may stand.
     pub(super) fn table<'t, 'i>(
         &self,
         table: &'t DeTable<'i>,
         schema: &Schema,
     ) -> Result<Fields<'t, 'i>, ConfigError> {
-        let mut rows: Vec<_> = table.iter().collect();
-        // What is wrong first is told first.
-        rows.sort_by_key(|(key, _)| key.span().start);
         let mut found = Fields::default();
-        for (key, value) in rows {
+        for (key, value) in in_order(table) {
             let line = self.line(&key.span());
             let spelled = key.get_ref().as_ref();
             if let Some(&name) = schema.tables.iter().find(|name| **name == spelled) {
@@ -139,32 +217,81 @@ impl Reader<'_> {
 
     /// Reads a table of rclone's options: any names, any simple values.
     pub(super) fn options(&self, table: &DeTable<'_>) -> Result<Vec<Field>, ConfigError> {
-        const ANY: Key = Key { may_be_empty: true, ..Key::number("") };
-        let mut rows: Vec<_> = table.iter().collect();
-        rows.sort_by_key(|(key, _)| key.span().start);
-        let mut found = Vec::new();
-        for (key, value) in rows {
-            let line = self.line(&key.span());
-            let name = key.get_ref().as_ref();
+        const ANY: Key = Key { may_be_empty: true, switch: true, ..Key::number("") };
+        let mut found = self.open(table, &ANY, |name| {
             // It becomes part of the name of a variable.
             let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-            if name.is_empty() || !name.chars().all(good) {
-                let message = format!(
-                    "`{name}` cannot be an option of rclone; they are spelled as in rclone.conf, such as `chunk_size`"
-                );
-                return Err(self.error(line, message));
+            let good = !name.is_empty() && name.chars().all(good);
+            (!good).then_some(
+                "cannot be an option of rclone; they are spelled as in rclone.conf, such as `chunk_size`",
+            )
+        })?;
+        for (field, value) in found.iter_mut().zip(in_order(table)) {
+            if let DeValue::Boolean(on) = value.1.get_ref() {
+                // In rclone's words.
+                field.text = Zeroizing::new(on.to_string());
             }
-            let on;
-            let value = match value.get_ref() {
-                DeValue::Boolean(flag) => {
-                    on = DeValue::String(if *flag { "true" } else { "false" }.into());
-                    &on
-                }
-                value => value,
-            };
-            found.push(self.field(name, &ANY, line, value)?);
         }
         Ok(found)
+    }
+
+    /// Reads a table in which any name may stand of which `refuse` has nothing bad to say.
+    pub(super) fn open(
+        &self,
+        table: &DeTable<'_>,
+        key: &Key,
+        refuse: impl Fn(&str) -> Option<&'static str>,
+    ) -> Result<Vec<Field>, ConfigError> {
+        let mut found = Vec::new();
+        for (name, value) in in_order(table) {
+            let (line, name) = (self.line(&name.span()), name.get_ref().as_ref());
+            if let Some(what) = refuse(name) {
+                return Err(self.error(line, format!("`{name}` {what}")));
+            }
+            found.push(self.field(name, key, line, value.get_ref())?);
+        }
+        Ok(found)
+    }
+
+    /// The values of a list.
+    fn list(
+        &self,
+        spelled: &str,
+        key: &Key,
+        line: usize,
+        array: &[Spanned<DeValue<'_>>],
+    ) -> Result<Field, ConfigError> {
+        let wrong = || self.error(line, format!("`{spelled}` must be a list of texts that are not empty"));
+        if array.len() > LONGEST_LIST {
+            return Err(self.error(line, format!("`{spelled}` has more than {LONGEST_LIST} values")));
+        }
+        let mut items = Vec::new();
+        for value in array {
+            let DeValue::String(text) = value.get_ref() else { return Err(wrong()) };
+            items.push(self.put_in(spelled, key, self.line(&value.span()), text)?);
+        }
+        let literal = items.iter().all(|(_, literal)| *literal);
+        let items: Vec<_> = items.into_iter().map(|(text, _)| text).collect();
+        if items.iter().any(|text| text.is_empty()) {
+            return Err(wrong());
+        }
+        let text = Zeroizing::new(items.iter().map(|text| text.as_str()).collect::<Vec<_>>().join(", "));
+        Ok(Field { spelled: spelled.to_owned(), name: key.name, line, text, items, literal })
+    }
+
+    /// The text with what its references stand for, and whether it has none.
+    fn put_in(
+        &self,
+        spelled: &str,
+        key: &Key,
+        line: usize,
+        text: &str,
+    ) -> Result<(Zeroizing<String>, bool), ConfigError> {
+        if key.raw {
+            return Ok((Zeroizing::new(text.to_owned()), true));
+        }
+        let expanded = expand(text, self.env).map_err(|e| self.reference(spelled, line, &e))?;
+        Ok((expanded.text, !expanded.referred))
     }
 
     fn field(
@@ -185,24 +312,23 @@ impl Reader<'_> {
                     "off"
                 }
             }
+            DeValue::Array(array) if key.list => return self.list(spelled, key, line, array),
             // Where a number limits something, `false` is no limit; whether there can be none, its reader says.
             DeValue::Boolean(false) if key.number => "off",
             _ => {
                 let wanted = match (key.number, key.may_be_empty) {
                     (true, _) => "a text or a number",
                     (_, true) => "a text",
+                    _ if key.switch => "true or false",
+                    _ if key.list => "a list of texts that are not empty",
                     _ => "a text that is not empty",
                 };
                 return Err(self.error(line, format!("`{spelled}` must be {wanted}")));
             }
         };
-        let (text, literal) = if key.raw {
-            (Zeroizing::new(text.to_owned()), true)
-        } else {
-            let expanded = expand(text, self.env).map_err(|e| self.reference(spelled, line, &e))?;
-            (expanded.text, !expanded.referred)
-        };
-        Ok(Field { spelled: spelled.to_owned(), name: key.name, line, text, literal })
+        let (text, literal) = self.put_in(spelled, key, line, text)?;
+        let items = if key.list { vec![text.clone()] } else { Vec::new() };
+        Ok(Field { spelled: spelled.to_owned(), name: key.name, line, text, items, literal })
     }
 
     fn reference(&self, spelled: &str, line: usize, error: &ReferenceError) -> ConfigError {
@@ -221,6 +347,15 @@ impl Reader<'_> {
             },
         )
     }
+}
+
+type Row<'t, 'i> = (&'t Spanned<DeString<'i>>, &'t Spanned<DeValue<'i>>);
+
+/// The keys of a table as they stand in the file: what is wrong first is told first.
+fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<Row<'t, 'i>> {
+    let mut rows: Vec<_> = table.iter().collect();
+    rows.sort_by_key(|(key, _)| key.span().start);
+    rows
 }
 
 impl Schema {

@@ -1,5 +1,7 @@
 //! The table `[remote]`: a storage service in the words that its users know.
 
+use std::path::PathBuf;
+
 use super::reader::{Field, Fields, Key, Reader, Schema};
 use super::{ConfigError, error};
 use crate::model::Secret;
@@ -69,6 +71,8 @@ pub enum Provider {
     Rclone {
         /// `REMOTE:PATH`.
         remote: Secret,
+        /// The `rclone.conf`, unless it is rclone's own.
+        config: Option<PathBuf>,
     },
 }
 
@@ -87,33 +91,129 @@ pub struct Login {
 const PREFIX: &str = "exuvia";
 
 pub(super) const KEYS: &[Key] = &[
-    Key::text("provider"),
-    Key::text("bucket"),
-    Key { may_be_empty: true, ..Key::text("prefix") },
-    Key::text("endpoint"),
-    Key::text("region"),
-    Key { aliases: &["access_key_id"], ..Key::text("key_id") },
-    Key { aliases: &["application_key", "secret_access_key"], ..Key::text("secret") },
-    Key::text("storage_class"),
-    Key::text("flavor"),
-    Key::text("token"),
-    Key::text("app_key"),
-    Key::text("app_secret"),
-    Key::text("root_folder_id"),
-    Key::text("drive_id"),
-    Key::text("drive_type"),
-    Key::text("rclone_type"),
-    Key::text("remote"),
-    Key::text("rclone_program"),
-    Key::number("bwlimit"),
-    Key::number("tpslimit"),
-    Key::number("connections"),
-    Key::number("timeout"),
-    Key::number("deadline"),
+    Key::text("provider").says(
+        "the kind of storage",
+        "s3, b2, dropbox, gdrive, onedrive, custom (any backend of rclone), rclone (a remote of rclone.conf)",
+        "",
+        "\"s3\"",
+    ),
+    Key::text("bucket").says("the bucket", "a name, without a folder", "", "\"my-bucket\""),
+    Key { may_be_empty: true, ..Key::text("prefix") }.says(
+        "the repository's folder in bucket or drive",
+        "a path without `..`; \"\" for all of it",
+        "exuvia",
+        "\"agents/laptop\"",
+    ),
+    Key::text("endpoint").says(
+        "address of a service that speaks S3",
+        "a URL; none for Amazon",
+        "",
+        "\"https://ACCOUNT.r2.cloudflarestorage.com\"",
+    ),
+    Key::text("region").says("region of an S3 service", "its name", "", "\"eu-central-1\""),
+    Key { aliases: &["access_key_id"], ..Key::text("key_id") }.says(
+        "id of the access key (s3, b2)",
+        "as the service shows it; at Amazon it may be left out",
+        "",
+        "\"${AWS_ACCESS_KEY_ID}\"",
+    ),
+    Key { aliases: &["application_key", "secret_access_key"], ..Key::text("secret") }.says(
+        "the access key itself (s3, b2)",
+        "a secret, or ${NAME} of a variable that holds it",
+        "",
+        "\"${AWS_SECRET_ACCESS_KEY}\"",
+    ),
+    Key::text("storage_class").says(
+        "the class in which objects are stored (s3)",
+        "the service's name for it",
+        "",
+        "\"STANDARD_IA\"",
+    ),
+    Key::text("flavor").says("the vendor of an S3 service", "rclone's name for it", "", "\"Minio\""),
+    Key::text("token").says(
+        "what opens a drive (dropbox, gdrive, onedrive)",
+        "the JSON that `rclone authorize` prints; a secret",
+        "",
+        "\"${DROPBOX_TOKEN}\"",
+    ),
+    Key::text("app_key").says("id of an application of your own at the drive", "its id", "", "\"abc\""),
+    Key::text("app_secret").says("secret of that application", "a secret", "", "\"${DROPBOX_APP_SECRET}\""),
+    Key::text("root_folder_id").says(
+        "the folder that stands for the root (gdrive)",
+        "its id",
+        "",
+        "\"1AbC\"",
+    ),
+    Key::text("drive_id").says(
+        "which drive (onedrive)",
+        "its id, as `rclone config` shows it",
+        "",
+        "\"b!abc\"",
+    ),
+    Key::text("drive_type").says(
+        "kind of that drive",
+        "personal, business or documentLibrary",
+        "",
+        "\"personal\"",
+    ),
+    Key::text("rclone_type").says(
+        "the backend (custom)",
+        "rclone's name for it; its options go into [remote.options]",
+        "",
+        "\"sftp\"",
+    ),
+    Key::text("remote").says(
+        "a remote of rclone.conf, or a connection string (rclone)",
+        "REMOTE:PATH",
+        "",
+        "\"b2:my-bucket/agent\"",
+    ),
+    Key::text("rclone_config").says(
+        "the rclone.conf that has that remote (rclone)",
+        "a path; `~/` is the home directory",
+        "rclone's own",
+        "\"~/.openclaw/.config/rclone/rclone.conf\"",
+    ),
+    PROGRAM,
+    BWLIMIT,
+    TPSLIMIT,
+    CONNECTIONS,
+    TIMEOUT,
+    DEADLINE,
 ];
+
+pub(super) const PROGRAM: Key = Key::text("rclone_program").says(
+    "the program rclone",
+    "a path, or a name that is looked for in PATH",
+    "rclone",
+    "\"/usr/local/bin/rclone\"",
+);
+pub(super) const BWLIMIT: Key = Key::number("bwlimit").says(
+    "bandwidth for a remote",
+    "MiB a second as 10M; 512k:2M is up and down; \"08:00,512k 19:00,off\" a timetable; or off",
+    "off",
+    "\"4M\"",
+);
+pub(super) const TPSLIMIT: Key =
+    Key::number("tpslimit").says("requests to a remote in each second", "0 (no limit) to 10000", "0", "10");
+pub(super) const CONNECTIONS: Key =
+    Key::number("connections").says("requests to a remote under way at once", "1 to 64", "8", "4");
+pub(super) const TIMEOUT: Key = Key::number("timeout").says(
+    "a request without progress for so long has failed",
+    "seconds, or a time such as 90s or 2m; 1 s to 7 days",
+    "2m",
+    "\"5m\"",
+);
+pub(super) const DEADLINE: Key = Key::number("deadline").says(
+    "how long an operation goes on trying while nothing succeeds",
+    "seconds, or a time such as 90s or 2m; 1 s to 7 days",
+    "15m",
+    "\"1h\"",
+);
 
 pub(super) const SCHEMA: Schema = Schema {
     table: Some("remote"),
+    about: "where the repository is, when it is with a storage service",
     tables: &["options"],
     keys: KEYS,
     synonyms: &[
@@ -208,7 +308,7 @@ const KINDS: [Kind; 7] = [
     },
     Kind {
         name: "rclone",
-        fields: &["remote"],
+        fields: &["remote", "rclone_config"],
         help: "it has the form REMOTE:PATH; `rclone listremotes` shows the names",
     },
 ];
@@ -338,7 +438,10 @@ pub(super) fn resolve(
             drive_type: taker.needs("drive_type"),
         },
         "custom" => Provider::Custom { rclone_type: taker.needs("rclone_type") },
-        _ => Provider::Rclone { remote: taker.needs_secret("remote", "remote") },
+        _ => Provider::Rclone {
+            remote: taker.needs_secret("remote", "remote"),
+            config: taker.text("rclone_config").map(PathBuf::from),
+        },
     };
     if !taker.missing.is_empty() {
         let message =

@@ -4,21 +4,65 @@ use super::ConfigError;
 use super::reader::{Field, Fields, Key, Reader, Schema};
 use crate::model::{AgeError, Policy};
 
+/// What rules with a number take.
+const COUNT: &str = "0 to 1000000, or all";
 /// A policy in one text is not longer, in bytes.
 const LONGEST: usize = 10_000;
 
 pub(super) const SCHEMA: Schema = Schema {
     table: Some("retention"),
+    about: "which snapshots `forget` keeps; without it, all",
     tables: &[],
     keys: &[
-        Key { aliases: &["keep_last", "keep-last"], ..Key::number("last") },
-        Key { aliases: &["keep_hourly", "keep-hourly"], ..Key::number("hourly") },
-        Key { aliases: &["keep_daily", "keep-daily"], ..Key::number("daily") },
-        Key { aliases: &["keep_weekly", "keep-weekly"], ..Key::number("weekly") },
-        Key { aliases: &["keep_monthly", "keep-monthly"], ..Key::number("monthly") },
-        Key { aliases: &["keep_yearly", "keep-yearly"], ..Key::number("yearly") },
-        Key { aliases: &["keep_within", "keep-within"], ..Key::text("within") },
-        Key { aliases: &["keep_tags", "keep-tags", "keep_tag", "keep-tag", "tag"], ..Key::text("tags") },
+        Key { aliases: &["keep_last", "keep-last"], ..Key::number("last") }.says(
+            "so many of the newest",
+            COUNT,
+            "0",
+            "10",
+        ),
+        Key { aliases: &["keep_hourly", "keep-hourly"], ..Key::number("hourly") }.says(
+            "one for each of the last so many hours",
+            COUNT,
+            "0",
+            "24",
+        ),
+        Key { aliases: &["keep_daily", "keep-daily"], ..Key::number("daily") }.says(
+            "one for each of the last so many days",
+            COUNT,
+            "0",
+            "7",
+        ),
+        Key { aliases: &["keep_weekly", "keep-weekly"], ..Key::number("weekly") }.says(
+            "one for each of the last so many weeks",
+            COUNT,
+            "0",
+            "4",
+        ),
+        Key { aliases: &["keep_monthly", "keep-monthly"], ..Key::number("monthly") }.says(
+            "one for each of the last so many months",
+            COUNT,
+            "0",
+            "6",
+        ),
+        Key { aliases: &["keep_yearly", "keep-yearly"], ..Key::number("yearly") }.says(
+            "one for each of the last so many years",
+            COUNT,
+            "0",
+            "2",
+        ),
+        Key { aliases: &["keep_within", "keep-within"], ..Key::text("within") }.says(
+            "all that are younger",
+            "an age in years, months, weeks, days, hours: 2y5m7d3h",
+            "",
+            "\"2d\"",
+        ),
+        Key { aliases: &["keep_tags", "keep-tags", "keep_tag", "keep-tag", "tag"], ..Key::text("tags") }
+            .says(
+                "all that have every one of these labels",
+                "labels with commas between them",
+                "",
+                "\"keep\"",
+            ),
     ],
     synonyms: &[
         ("days", "daily"),

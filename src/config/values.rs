@@ -5,11 +5,14 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::Environment;
+use super::error::nearest;
 
 /// Most requests under way at once; more would only wait for each other.
 const MAX_CONNECTIONS: usize = 64;
 /// Above this a waiting time is a slip of the finger.
 const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Why a text with `${NAME}` cannot be taken.
 #[derive(Debug, PartialEq, Eq)]
@@ -115,13 +118,41 @@ pub fn connections(text: &str) -> Result<usize, &'static str> {
 
 /// A time such as `90`, `90s`, `2m` or `1h30m`; a bare number means seconds.
 pub fn duration(text: &str) -> Result<Duration, &'static str> {
-    const FORM: &str = "must be a time such as 90s, 2m or 1h30m, from 1 s to 7 days";
+    span(text)
+        .filter(|time| !time.is_zero() && *time <= MAX_DURATION)
+        .ok_or("must be a time such as 90s, 2m or 1h30m, from 1 s to 7 days")
+}
+
+/// The same from none to a day.
+pub(super) fn up_to_a_day(text: &str) -> Result<Duration, &'static str> {
+    span(text).filter(|time| *time <= DAY).ok_or("must be a time such as 0, 90s, 5m or 1h, up to 1 day")
+}
+
+/// The same from a second to a day.
+pub(super) fn at_most_a_day(text: &str) -> Result<Duration, &'static str> {
+    span(text)
+        .filter(|time| !time.is_zero() && *time <= DAY)
+        .ok_or("must be a time such as 30s, 10m or 1h, from 1 s to 1 day")
+}
+
+/// The same from a minute to a year.
+pub(super) fn promise(text: &str) -> Result<Duration, &'static str> {
+    span(text)
+        .filter(|time| (MINUTE..=366 * DAY).contains(time))
+        .ok_or("must be a time such as 25h or 8d, from 1 minute to 366 days")
+}
+
+/// Numbers with units, or seconds alone.
+fn span(text: &str) -> Option<Duration> {
     let mut total = Duration::ZERO;
     let mut rest = text.trim();
+    if rest.is_empty() {
+        return None;
+    }
     while !rest.is_empty() {
         let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (number, unit) = rest.split_at(digits);
-        let number: u32 = number.parse().map_err(|_| FORM)?;
+        let number: u32 = number.parse().ok()?;
         let letters = unit.len() - unit.trim_start_matches(|c: char| c.is_ascii_alphabetic()).len();
         let (unit, after) = unit.split_at(letters);
         let seconds = match unit {
@@ -130,13 +161,43 @@ pub fn duration(text: &str) -> Result<Duration, &'static str> {
             "m" => 60,
             "h" => 3600,
             "d" => 86_400,
-            _ => return Err(FORM),
+            _ => return None,
         };
-        let part = Duration::from_secs(seconds).checked_mul(number).ok_or(FORM)?;
-        total = total.checked_add(part).ok_or(FORM)?;
+        total = total.checked_add(Duration::from_secs(seconds).checked_mul(number)?)?;
         rest = after;
     }
-    if total.is_zero() || total > MAX_DURATION { Err(FORM) } else { Ok(total) }
+    Some(total)
+}
+
+/// One of several words.
+pub(super) fn one_of<T: Copy>(text: &str, words: &[(&'static str, T)]) -> Result<T, String> {
+    let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+    found.ok_or_else(|| {
+        let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let help = nearest(text, &words.iter().map(|(word, _)| *word).collect::<Vec<_>>());
+        let meant = help.map(|word| format!("; did you mean `{word}`?")).unwrap_or_default();
+        format!("must be one of {}{meant}", all.join(", "))
+    })
+}
+
+/// A part of the data to check, as `check --read-data-subset` takes it; `None` for `off`.
+pub(super) fn part_of_data(text: &str) -> Result<Option<String>, &'static str> {
+    const FORM: &str = "must be a percentage above 0 and up to 100 (2%), a size (500M), a part (3/7), or off";
+    let number = |text: &str| text.trim().parse::<f64>().ok().filter(|n| *n > 0.0);
+    let text = text.trim();
+    let good = if text == "off" {
+        return Ok(None);
+    } else if let Some(percent) = text.strip_suffix('%') {
+        number(percent).is_some_and(|n| n <= 100.0)
+    } else if let Some((part, of)) = text.split_once('/') {
+        let part = (part.trim().parse::<u32>(), of.trim().parse::<u32>());
+        matches!(part, (Ok(part), Ok(of)) if (1..=of).contains(&part))
+    } else {
+        let size = text.strip_suffix("iB").unwrap_or(text);
+        let size = size.strip_suffix(|c: char| "BKMGTPbkmgtp".contains(c));
+        size.and_then(number).is_some_and(|n| n < 1e6)
+    };
+    if good { Ok(Some(text.to_owned())) } else { Err(FORM) }
 }
 
 #[cfg(test)]
@@ -211,6 +272,30 @@ mod tests {
         }
         for bad in ["", "0", "0s", "m", "2x", "1h30", "-1s", "1 m", "8d", "99999999999s", "1.5m"] {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+        let day = Some(Duration::from_secs(86_400));
+        for (text, none, some, long) in [
+            ("0", Some(Duration::ZERO), None, None),
+            ("24h", day, day, day),
+            ("30s", Some(Duration::from_secs(30)), Some(Duration::from_secs(30)), None),
+            ("366d", None, None, Some(Duration::from_secs(366 * 86_400))),
+            ("367d", None, None, None),
+            ("4294967295d4294967295d", None, None, None),
+            ("", None, None, None),
+        ] {
+            let found = (up_to_a_day(text).ok(), at_most_a_day(text).ok(), promise(text).ok());
+            assert_eq!(found, (none, some, long), "{text}");
+        }
+    }
+
+    #[test]
+    fn parts_of_data_are_those_of_check() {
+        for good in ["2%", "0.5 %", "100%", "500M", "1.5GiB", "4096B", "3/7", " 1 / 1 "] {
+            assert_eq!(part_of_data(good), Ok(Some(good.trim().to_owned())), "{good}");
+        }
+        assert_eq!(part_of_data("off"), Ok(None));
+        for bad in ["", "0%", "101%", "nan%", "500", "M", "-5M", "0/7", "8/7", "1/0", "x", "1e9G"] {
+            assert!(part_of_data(bad).is_err(), "{bad}");
         }
     }
 }

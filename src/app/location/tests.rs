@@ -210,7 +210,7 @@ fn others_may_stand_on_remotes_of_the_user() {
     assert_eq!(custom(Some("b"), "/").spec.expose(), "exuvia:b");
     assert_eq!(custom(Some("b"), "/p").spec.expose(), "exuvia:b/p");
     for remote in ["b2,key=k:x", "rclone:b2,key=k:x"] {
-        let target = configured(Provider::Rclone { remote: secret(remote) }, None, "", &[]);
+        let target = configured(Provider::Rclone { remote: secret(remote), config: None }, None, "", &[]);
         assert_eq!((target.spec.expose(), target.display.as_str()), ("b2,key=k:x", "rclone:b2,…:x"));
         assert_eq!(target.env, []);
     }

@@ -189,7 +189,10 @@ fn drives_and_others() {
     let options: Vec<_> = one.options.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
     assert_eq!(options, [("port", "22"), ("host", "h"), ("disable_hashcheck", "true"), ("pass", "")]);
     let one = remote("provider = \"rclone\"\nremote = \"b2:x/y\"");
-    assert_eq!((one.provider, one.prefix), (Provider::Rclone { remote: secret("b2:x/y") }, String::new()));
+    assert_eq!(
+        (one.provider, one.prefix),
+        (Provider::Rclone { remote: secret("b2:x/y"), config: None }, String::new())
+    );
 }
 
 #[test]
