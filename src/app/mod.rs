@@ -21,6 +21,7 @@ mod rollback;
 mod run;
 mod scratch;
 mod scrub;
+pub mod service;
 mod sources;
 mod status;
 

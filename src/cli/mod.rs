@@ -45,6 +45,7 @@ mod repair;
 mod restore;
 mod rollback;
 mod scrub;
+mod service;
 mod snapshots;
 mod stats;
 mod status;
@@ -133,6 +134,7 @@ enum Command {
     Stats(stats::Args),
     Key(key::Args),
     Config(config::Args),
+    Service(service::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
     Completions(completions::Args),
@@ -191,6 +193,7 @@ fn dispatch(cli: Cli, env: Environment, output: Output, exit: fn(i32)) -> Result
         Command::Stats(args) => stats::run(&args, &ctx),
         Command::Key(args) => key::run(&args, &ctx),
         Command::Config(args) => config::run(&args, &ctx),
+        Command::Service(args) => service::run(&args, &ctx),
         Command::Doctor(args) => doctor::run(&args, &ctx),
         Command::Bench(args) => bench::run(&args, &ctx),
         Command::Completions(_) | Command::Man(_) => Ok(Status::Done),

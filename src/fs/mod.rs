@@ -35,7 +35,7 @@ pub use dir::Dir;
 pub use holders::{Holder, holders, is_running};
 pub use listing::{Listing, NameKind};
 pub use lock::Lock;
-pub use owner::OwnerNames;
+pub use owner::{OwnerNames, home_of};
 #[cfg(test)]
 pub(crate) use scratch::scratch;
 pub use sparse::data_ranges;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::model::Owner;
 
@@ -56,6 +56,19 @@ fn read(path: &str) -> Vec<u8> {
     bytes
 }
 
+/// The home directory of a user of this machine.
+#[must_use]
+pub fn home_of(user: &str) -> Option<PathBuf> {
+    home_in(&read("/etc/passwd"), user)
+}
+
+fn home_in(passwd: &[u8], user: &str) -> Option<PathBuf> {
+    let lines = passwd.split(|&b| b == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    let mut users = lines.map(|line| line.trim().split(':'));
+    let home = users.find_map(|mut fields| fields.next().filter(|name| *name == user).and(fields.nth(4)))?;
+    Some(PathBuf::from(home)).filter(|home| home.is_absolute())
+}
+
 impl OwnerNames {
     /// Reads the databases of this machine.
     #[must_use]
@@ -95,5 +108,19 @@ impl OwnerNames {
         let uid = self.users.by_name.get(&owner.user).copied().unwrap_or(owner.uid);
         let gid = self.groups.by_name.get(&owner.group).copied().unwrap_or(owner.gid);
         (uid, gid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn homes_are_found_by_name() {
+        let passwd = b"root:x:0:0:root:/root:/bin/sh\nann:x:7:7::/home/ann:\nbad:x:8:8::home:\nshort:x:1\n";
+        assert_eq!(home_in(passwd, "ann"), Some("/home/ann".into()));
+        for other in ["an", "bad", "short", "", "x"] {
+            assert_eq!(home_in(passwd, other), None, "{other}");
+        }
     }
 }

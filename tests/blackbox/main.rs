@@ -24,6 +24,7 @@ mod repair;
 mod retention;
 mod rollback;
 mod scrub;
+mod service;
 mod shrink;
 mod sources;
 mod sqlite_live;

@@ -1,0 +1,440 @@
+//! Writes and removes the files of services, and runs the programs that start and stop them.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::programs::Programs;
+use super::{
+    Error, Installed, Kind, MARK, Note, Removed, Scope, Service, State, crontab, folders_in, launchd, systemd,
+};
+use crate::fs;
+
+/// More than any file of a service has, in bytes.
+const MAX: u64 = 1 << 20;
+/// Service files are no secret, and a service manager may run as another user.
+const MODE: u32 = 0o644;
+
+/// Where files of services belong to.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// The user's home directory.
+    pub home: PathBuf,
+    /// The user's directory for configuration files.
+    pub config_home: PathBuf,
+}
+
+impl Places {
+    /// The file of a service, and the directory that is there for other reasons; cron has none.
+    fn file(&self, kind: Kind, scope: &Scope) -> Option<(PathBuf, PathBuf)> {
+        let (base, below) = match (kind, scope) {
+            (Kind::Systemd, Scope::User) => {
+                (self.config_home.clone(), format!("systemd/user/{}", systemd::UNIT))
+            }
+            (Kind::Systemd, Scope::System { .. }) => ("/etc/systemd/system".into(), systemd::UNIT.to_owned()),
+            (Kind::Launchd, Scope::User) => {
+                (self.home.clone(), format!("Library/LaunchAgents/{}.plist", launchd::LABEL))
+            }
+            (Kind::Launchd, Scope::System { .. }) => {
+                ("/Library/LaunchDaemons".into(), format!("{}.plist", launchd::LABEL))
+            }
+            (Kind::Cron, _) => return None,
+        };
+        Some((base.join(below), base))
+    }
+}
+
+/// The home directory of a user of this machine.
+pub fn home_of(user: &str) -> Result<PathBuf, Error> {
+    fs::home_of(user).ok_or_else(|| Error::NoUser(user.escape_debug().collect()))
+}
+
+/// Installs the service, or brings it up to date. `kind`: the one that fits the system when `None`. A dry run
+/// looks, and changes nothing.
+pub fn install(
+    service: &Service,
+    scope: &Scope,
+    kind: Option<Kind>,
+    places: &Places,
+    dry_run: bool,
+) -> Result<Installed, Error> {
+    may(scope, dry_run)?;
+    let mut programs = Programs { dry: dry_run, ..Programs::default() };
+    let kind = kind.unwrap_or_else(|| fitting(&programs));
+    let Some((path, base)) = places.file(kind, scope) else {
+        return install_job(service, scope, &mut programs);
+    };
+    let old = read(&path)?;
+    let folders = old.as_deref().map_or_else(|| missing_between(&base, &path), folders_in);
+    let text = text(kind, service, scope, folders)?;
+    let changed = old.as_deref() != Some(text.as_str());
+    if changed && !dry_run {
+        write(&path, &text)?;
+    }
+    let shown = path.to_string_lossy().into_owned();
+    let mut notes = Vec::new();
+    let running = match kind {
+        Kind::Launchd => start_launchd(&mut programs, scope, &shown, changed)?,
+        _ => start_systemd(&mut programs, scope, changed, &mut notes)?,
+    };
+    Ok(Installed { kind, path: Some(path), text, changed, running, commands: programs.ran, notes })
+}
+
+/// Takes away what [`install`] made: of this kind, or of every kind that is found.
+pub fn uninstall(
+    scope: &Scope,
+    kind: Option<Kind>,
+    places: &Places,
+    dry_run: bool,
+) -> Result<Vec<Removed>, Error> {
+    may(scope, dry_run)?;
+    let mut gone = Vec::new();
+    for kind in Kind::ALL.into_iter().filter(|k| kind.is_none_or(|kind| *k == kind)) {
+        let mut programs = Programs { dry: dry_run, ..Programs::default() };
+        let removed = match places.file(kind, scope) {
+            None => uninstall_job(scope, &mut programs)?.then(Vec::new),
+            Some((path, _)) => match read(&path)? {
+                None => None,
+                Some(text) => Some(uninstall_file(kind, scope, &path, &text, &mut programs)?),
+            },
+        };
+        gone.extend(removed.map(|removed| Removed { kind, removed, commands: programs.ran }));
+    }
+    Ok(gone)
+}
+
+/// What there is: of this kind, or of every kind that is found.
+pub fn status(
+    service: &Service,
+    scope: &Scope,
+    kind: Option<Kind>,
+    places: &Places,
+) -> Result<Vec<State>, Error> {
+    let programs = Programs::default();
+    let mut found = Vec::new();
+    for kind in Kind::ALL.into_iter().filter(|k| kind.is_none_or(|kind| *k == kind)) {
+        let Some((path, _)) = places.file(kind, scope) else {
+            if let Some(job) = crontab_of(scope, &programs)?.as_deref().and_then(crontab::find) {
+                found.push(State {
+                    kind,
+                    path: None,
+                    enabled: Some(true),
+                    running: None,
+                    differs: job != crontab::job(service)?,
+                    unreachable: None,
+                });
+            }
+            continue;
+        };
+        let Some(old) = read(&path)? else { continue };
+        let differs = text(kind, service, scope, folders_in(&old))? != old;
+        let (enabled, running, unreachable) = match kind {
+            Kind::Launchd => state_of_launchd(&programs, scope),
+            _ => state_of_systemd(&programs, scope),
+        };
+        found.push(State { kind, path: Some(path), enabled, running, differs, unreachable });
+    }
+    Ok(found)
+}
+
+fn may(scope: &Scope, dry_run: bool) -> Result<(), Error> {
+    let allowed = dry_run || *scope == Scope::User || fs::is_privileged();
+    if allowed { Ok(()) } else { Err(Error::NotRoot) }
+}
+
+/// What can run the scheduler here.
+fn fitting(programs: &Programs) -> Kind {
+    if cfg!(target_os = "macos") {
+        return Kind::Launchd;
+    }
+    let there = |program, argument| programs.look(program, &[argument]).is_ok();
+    if !there("systemctl", "--version") && there("crontab", "-l") { Kind::Cron } else { Kind::Systemd }
+}
+
+fn text(kind: Kind, service: &Service, scope: &Scope, folders: usize) -> Result<String, Error> {
+    match kind {
+        Kind::Launchd => launchd::property_list(service, scope, folders),
+        Kind::Cron => crontab::job(service),
+        Kind::Systemd => systemd::unit(service, scope, folders, |path| fs::stat_path(path).is_ok()),
+    }
+}
+
+fn failed(path: &Path) -> impl Fn(io::Error) -> Error {
+    let path = path.to_path_buf();
+    move |source| Error::File { path: path.clone(), source }
+}
+
+/// A file of ours; `None` when there is none.
+fn read(path: &Path) -> Result<Option<String>, Error> {
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(failed(path)(e)),
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX).read_to_end(&mut bytes).map_err(failed(path))?;
+    match String::from_utf8(bytes) {
+        Ok(text) if text.contains(MARK) => Ok(Some(text)),
+        _ => Err(Error::Foreign { path: path.to_path_buf() }),
+    }
+}
+
+/// How many folders between the two are missing.
+fn missing_between(base: &Path, path: &Path) -> usize {
+    path.ancestors().skip(1).take_while(|folder| *folder != base && fs::stat_path(folder).is_err()).count()
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Err(failed(path)(io::ErrorKind::InvalidInput.into()));
+    };
+    fs::create_private_dir_all(folder).map_err(failed(folder))?;
+    fs::write_atomic(folder, name, text.as_bytes(), MODE).map_err(failed(path))
+}
+
+fn uninstall_file(
+    kind: Kind,
+    scope: &Scope,
+    path: &Path,
+    text: &str,
+    programs: &mut Programs,
+) -> Result<Vec<PathBuf>, Error> {
+    match kind {
+        Kind::Launchd => stop_launchd(programs, scope)?,
+        _ => stop_systemd(programs, scope)?,
+    }
+    let mut removed = vec![path.to_path_buf()];
+    if programs.dry {
+        return Ok(removed);
+    }
+    // The links that systemctl makes when it enables a unit go with it, unless it could not be run.
+    let links = ["default.target.wants", "multi-user.target.wants"].map(|folder| path.with_file_name(folder));
+    for folder in links.iter().filter(|_| kind == Kind::Systemd) {
+        let link = folder.join(systemd::UNIT);
+        if link.is_symlink() && fs::remove_file(&link).is_ok() {
+            removed.push(link);
+            // Others may have links there.
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+    fs::remove_file(path).map_err(failed(path))?;
+    for folder in path.ancestors().skip(1).take(folders_in(text)) {
+        // By now somebody else may have put something there.
+        if std::fs::remove_dir(folder).is_err() {
+            break;
+        }
+        removed.push(folder.to_path_buf());
+    }
+    if kind == Kind::Systemd && reachable(programs, scope).is_ok() {
+        systemctl(programs, scope, &["daemon-reload"])?;
+    }
+    Ok(removed)
+}
+
+/// The arguments with what says whose manager is meant.
+fn with_scope<'a>(scope: &Scope, arguments: &[&'a str]) -> Vec<&'a str> {
+    let user = (*scope == Scope::User).then_some("--user");
+    user.into_iter().chain(arguments.iter().copied()).collect()
+}
+
+fn systemctl(programs: &mut Programs, scope: &Scope, arguments: &[&str]) -> Result<(), Error> {
+    programs.change("systemctl", &with_scope(scope, arguments), None)
+}
+
+/// Whether the service manager can be asked; else why not.
+fn reachable(programs: &Programs, scope: &Scope) -> Result<(), String> {
+    match programs.look("systemctl", &with_scope(scope, &["show-environment"])) {
+        Ok(answer) if answer.ok => Ok(()),
+        Ok(answer) => Err(answer.stderr),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+/// Whether the unit is enabled, and whether it runs.
+fn asked(programs: &Programs, scope: &Scope) -> (Option<bool>, Option<bool>) {
+    let ask = |verb, yes: &str| {
+        let answer = programs.look("systemctl", &with_scope(scope, &[verb, systemd::UNIT])).ok()?;
+        let word = answer.word();
+        (!word.is_empty()).then(|| word == yes)
+    };
+    (ask("is-enabled", "enabled"), ask("is-active", "active"))
+}
+
+fn start_systemd(
+    programs: &mut Programs,
+    scope: &Scope,
+    changed: bool,
+    notes: &mut Vec<Note>,
+) -> Result<bool, Error> {
+    if let Err(message) = reachable(programs, scope) {
+        // Enabling is a link, which some versions can make without their manager; it starts what is there
+        // when the manager does.
+        drop(programs.attempt("systemctl", &with_scope(scope, &["enable", systemd::UNIT]), None));
+        notes.push(Note::Unreachable { message });
+        return Ok(false);
+    }
+    if changed {
+        systemctl(programs, scope, &["daemon-reload"])?;
+    }
+    match asked(programs, scope) {
+        (Some(true), Some(true)) if changed => systemctl(programs, scope, &["restart", systemd::UNIT])?,
+        (Some(true), Some(true)) => {}
+        _ => systemctl(programs, scope, &["enable", "--now", systemd::UNIT])?,
+    }
+    if *scope == Scope::User {
+        let user = fs::user_name();
+        let answer = programs.look("loginctl", &["show-user", &user, "--property=Linger"]);
+        if answer.is_ok_and(|answer| answer.word() == "Linger=no") {
+            notes.push(Note::NotLingering { user });
+        }
+    }
+    Ok(programs.dry || asked(programs, scope).1 == Some(true))
+}
+
+fn stop_systemd(programs: &mut Programs, scope: &Scope) -> Result<(), Error> {
+    if reachable(programs, scope).is_ok() {
+        return systemctl(programs, scope, &["disable", "--now", systemd::UNIT]);
+    }
+    // Whatever it says: what it leaves is taken away by hand.
+    drop(programs.attempt("systemctl", &with_scope(scope, &["disable", systemd::UNIT]), None));
+    Ok(())
+}
+
+fn state_of_systemd(programs: &Programs, scope: &Scope) -> (Option<bool>, Option<bool>, Option<String>) {
+    let (enabled, running) = asked(programs, scope);
+    match reachable(programs, scope) {
+        Ok(()) => (enabled, running, None),
+        Err(message) => (enabled, None, Some(message)),
+    }
+}
+
+/// Where launchd keeps the job.
+fn domain(scope: &Scope) -> String {
+    match scope {
+        Scope::User => format!("gui/{}", fs::effective_uid()),
+        Scope::System { .. } => "system".to_owned(),
+    }
+}
+
+/// Whether launchd knows the job, and whether it runs.
+fn state_of_launchd(programs: &Programs, scope: &Scope) -> (Option<bool>, Option<bool>, Option<String>) {
+    let job = format!("{}/{}", domain(scope), launchd::LABEL);
+    match programs.look("launchctl", &["print", &job]) {
+        Ok(answer) => {
+            let text = String::from_utf8_lossy(&answer.stdout).into_owned();
+            let running = answer.ok && text.lines().any(|line| line.trim() == "state = running");
+            (Some(answer.ok), Some(running), None)
+        }
+        Err(e) => (None, None, Some(e.to_string())),
+    }
+}
+
+fn start_launchd(programs: &mut Programs, scope: &Scope, path: &str, changed: bool) -> Result<bool, Error> {
+    let domain = domain(scope);
+    let job = format!("{domain}/{}", launchd::LABEL);
+    let (loaded, ..) = state_of_launchd(programs, scope);
+    if loaded == Some(true) && changed {
+        // It runs by the old file.
+        programs.change("launchctl", &["bootout", &job], None)?;
+    }
+    if loaded != Some(true) || changed {
+        programs.change("launchctl", &["enable", &job], None)?;
+        programs.change("launchctl", &["bootstrap", &domain, path], None)?;
+    }
+    Ok(programs.dry || state_of_launchd(programs, scope).1 == Some(true))
+}
+
+fn stop_launchd(programs: &mut Programs, scope: &Scope) -> Result<(), Error> {
+    let job = format!("{}/{}", domain(scope), launchd::LABEL);
+    match state_of_launchd(programs, scope).0 {
+        Some(true) => programs.change("launchctl", &["bootout", &job], None),
+        _ => Ok(()),
+    }
+}
+
+/// The arguments that say whose crontab is meant.
+fn of_user<'a>(scope: &'a Scope, argument: &'a str) -> Vec<&'a str> {
+    match scope {
+        Scope::User => vec![argument],
+        Scope::System { user } => vec!["-u", user, argument],
+    }
+}
+
+/// The crontab; `None` where there is no cron.
+fn crontab_of(scope: &Scope, programs: &Programs) -> Result<Option<Vec<u8>>, Error> {
+    let arguments = of_user(scope, "-l");
+    match programs.look("crontab", &arguments) {
+        Ok(answer) if answer.ok => Ok(Some(answer.stdout)),
+        Ok(answer) if answer.stderr.contains("no crontab") => Ok(Some(Vec::new())),
+        Ok(answer) => {
+            let command = format!("crontab {}", arguments.join(" "));
+            Err(Error::Command { command, message: answer.stderr })
+        }
+        Err(Error::Program { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn install_job(service: &Service, scope: &Scope, programs: &mut Programs) -> Result<Installed, Error> {
+    let job = crontab::job(service)?;
+    let old = crontab_of(scope, programs)?
+        .ok_or(Error::Program { program: "crontab", source: io::ErrorKind::NotFound.into() })?;
+    let new = crontab::with(&old, Some(&job));
+    let changed = new != old;
+    if changed {
+        programs.change("crontab", &of_user(scope, "-"), Some(&new))?;
+    }
+    let commands = std::mem::take(&mut programs.ran);
+    Ok(Installed {
+        kind: Kind::Cron,
+        path: None,
+        text: job,
+        changed,
+        running: true,
+        commands,
+        notes: Vec::new(),
+    })
+}
+
+/// False when there was no line of ours.
+fn uninstall_job(scope: &Scope, programs: &mut Programs) -> Result<bool, Error> {
+    let Some(old) = crontab_of(scope, programs)? else { return Ok(false) };
+    if crontab::find(&old).is_none() {
+        return Ok(false);
+    }
+    let new = crontab::with(&old, None);
+    if new.trim_ascii().is_empty() {
+        programs.change("crontab", &of_user(scope, "-r"), None)?;
+    } else {
+        programs.change("crontab", &of_user(scope, "-"), Some(&new))?;
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_missing_folders_count_as_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path();
+        let file = base.join("systemd/user/exuvia.service");
+        assert_eq!(missing_between(base, &file), 2);
+        std::fs::create_dir(base.join("systemd")).unwrap();
+        assert_eq!(missing_between(base, &file), 1);
+        write(&file, "x").unwrap();
+        assert_eq!(missing_between(base, &file), 0);
+    }
+
+    #[test]
+    fn files_of_others_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("exuvia.service");
+        assert!(read(&file).unwrap().is_none());
+        std::fs::write(&file, "[Unit]\n").unwrap();
+        assert!(matches!(read(&file), Err(Error::Foreign { .. })));
+        std::fs::write(&file, format!("# {MARK}\n")).unwrap();
+        assert!(read(&file).unwrap().is_some());
+    }
+}

@@ -1,0 +1,480 @@
+//! `exuvia service`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::{Subcommand, ValueEnum};
+use serde::Serialize;
+
+use super::error::{CliError, Status};
+use super::global::{self, Context, GlobalArgs};
+use super::output::Style;
+use super::repository::Place;
+use super::settings::{self, Origin, Running};
+use super::{passphrase, text};
+use crate::app::Location;
+use crate::app::service::{self as app, Error, Installed, Kind, Note, Places, Scope, Service, State};
+use crate::config::Environment;
+use crate::model::{Classify, ErrorClass};
+
+/// Keep the scheduler running: a service of systemd or launchd, or a line in a crontab
+///
+/// The service runs `exuvia daemon` with the settings that are in force here: the configuration file, and what
+/// flags and environment say besides. No secret gets into its file; a passphrase must come from a file, a command,
+/// or the keyring.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  exuvia service install\n  exuvia service status\n  sudo exuvia service install --system --user ann\n  exuvia service install --kind cron\n  exuvia service uninstall"
+)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Write the service and start it
+    ///
+    /// What is there already is brought up to date, and left alone when nothing differs. Says what was written and
+    /// which commands were run. Exit code 1 when the service was written but could not be started.
+    #[command(
+        after_help = "Examples:\n  exuvia service install --dry-run\n  exuvia service install\n  sudo exuvia --config /etc/exuvia.toml service install --system --user ann"
+    )]
+    Install {
+        #[command(flatten)]
+        which: Which,
+        /// Show what would be written and run
+        #[arg(long, short = 'n')]
+        dry_run: bool,
+    },
+    /// Stop the service and take away everything that `install` made
+    #[command(after_help = "Examples:\n  exuvia service uninstall\n  sudo exuvia service uninstall --system")]
+    Uninstall {
+        #[command(flatten)]
+        which: Which,
+        /// Show what would be removed and run
+        #[arg(long, short = 'n')]
+        dry_run: bool,
+    },
+    /// Tell whether the service is installed, enabled and running, and as `install` would write it
+    ///
+    /// Exit code 0 when all of this is so, else 1.
+    #[command(after_help = "Examples:\n  exuvia service status\n  exuvia --json service status")]
+    Status {
+        #[command(flatten)]
+        which: Which,
+    },
+}
+
+/// Which service is meant.
+#[derive(clap::Args, Debug, Default)]
+struct Which {
+    /// A service of the machine, which runs from boot on; needs root
+    #[arg(long)]
+    system: bool,
+
+    /// The user that a service of the machine runs as [default: who called sudo, else root]
+    #[arg(long, value_name = "NAME", requires = "system")]
+    user: Option<String>,
+
+    /// What runs the scheduler [default: systemd on Linux, launchd on macOS, cron where there is neither]
+    #[arg(long, value_enum)]
+    kind: Option<KindArg>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum KindArg {
+    /// A unit
+    Systemd,
+    /// An agent
+    Launchd,
+    /// A line in the crontab: every five minutes `exuvia daemon --once` does what is due
+    Cron,
+}
+
+impl From<KindArg> for Kind {
+    fn from(kind: KindArg) -> Self {
+        match kind {
+            KindArg::Systemd => Self::Systemd,
+            KindArg::Launchd => Self::Launchd,
+            KindArg::Cron => Self::Cron,
+        }
+    }
+}
+
+/// The last line of `--json`.
+#[derive(Serialize)]
+struct InstallSummary<'a> {
+    r#type: &'static str,
+    action: &'static str,
+    kind: &'static str,
+    #[serde(flatten)]
+    path: Option<text::JsonPath>,
+    text: &'a str,
+    changed: bool,
+    running: bool,
+    commands: &'a [String],
+    notes: Vec<String>,
+    dry_run: bool,
+}
+
+/// The last line of `--json`.
+#[derive(Serialize)]
+struct UninstallSummary {
+    r#type: &'static str,
+    action: &'static str,
+    removed: Vec<text::JsonPath>,
+    commands: Vec<String>,
+    dry_run: bool,
+}
+
+/// The last line of `--json`.
+#[derive(Serialize)]
+struct StatusSummary {
+    r#type: &'static str,
+    ok: bool,
+    installed: bool,
+    services: Vec<StatusRow>,
+}
+
+#[derive(Serialize)]
+struct StatusRow {
+    kind: &'static str,
+    #[serde(flatten)]
+    path: Option<text::JsonPath>,
+    enabled: Option<bool>,
+    running: Option<bool>,
+    differs: bool,
+    unreachable: Option<String>,
+}
+
+impl From<Error> for CliError {
+    fn from(error: Error) -> Self {
+        let out = Self::new(error.class(), error.to_string());
+        match error {
+            Error::NotRoot => out.hint("run it with sudo; without --system it is a service of your own"),
+            Error::Foreign { .. } => out.hint("move it away, or choose another --kind"),
+            Error::Program { program: "crontab", .. } => {
+                out.hint("is cron installed? in a container, let `exuvia daemon` be what it runs")
+            }
+            Error::Program { .. } => out.hint("`--kind cron` needs no service manager"),
+            _ => out,
+        }
+    }
+}
+
+pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
+    match &args.command {
+        Command::Install { which, dry_run } => {
+            let wanted = Wanted::of(ctx, which)?;
+            wanted.warnings.iter().for_each(|warning| ctx.output.warn(warning));
+            let done = wanted.install(*dry_run)?;
+            tell_installed(ctx, &done, *dry_run)?;
+            let running = done.running || *dry_run;
+            Ok(if running { Status::Done } else { Status::Bad(ErrorClass::Failed) })
+        }
+        Command::Uninstall { which, dry_run } => uninstall(ctx, which, *dry_run),
+        Command::Status { which } => status(ctx, which),
+    }
+}
+
+/// A service as it is wanted.
+pub(super) struct Wanted {
+    service: Service,
+    scope: Scope,
+    kind: Option<Kind>,
+    places: Places,
+    /// What will not work as it stands.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Wanted {
+    fn of(ctx: &Context, which: &Which) -> Result<Self, CliError> {
+        let (scope, theirs) = scope_of(ctx, which)?;
+        let ctx = theirs.as_ref().unwrap_or(ctx);
+        let (service, warnings) = service(ctx)?;
+        Ok(Self { service, scope, kind: which.kind.map(Into::into), places: places(ctx)?, warnings })
+    }
+
+    pub(super) fn install(&self, dry_run: bool) -> Result<Installed, CliError> {
+        Ok(app::install(&self.service, &self.scope, self.kind, &self.places, dry_run)?)
+    }
+}
+
+/// Whose service is meant; and the settings of that user where it is not the calling one.
+fn scope_of(ctx: &Context, which: &Which) -> Result<(Scope, Option<Context>), CliError> {
+    if !which.system {
+        return Ok((Scope::User, None));
+    }
+    let caller = || ctx.env.get("SUDO_USER").and_then(|name| name.into_string().ok());
+    let user = which.user.clone().or_else(caller).unwrap_or_else(|| "root".to_owned());
+    let home = app::home_of(&user)?;
+    let theirs = match ctx.env.home() {
+        Some(own) if own == home => None,
+        _ => Some(as_user(ctx, &home)?),
+    };
+    Ok((Scope::System { user }, theirs))
+}
+
+/// The settings of a user whose home this is. What the caller's environment says is the caller's.
+fn as_user(ctx: &Context, home: &Path) -> Result<Context, CliError> {
+    let home = home.to_str().ok_or_else(|| CliError::usage("the user's home directory must be UTF-8"))?;
+    let path = ctx.env.get("PATH").and_then(|path| path.into_string().ok()).unwrap_or_default();
+    let args = GlobalArgs {
+        repo: ctx.args.repo.clone(),
+        state_dir: ctx.args.state_dir.clone(),
+        config: ctx.args.config.clone(),
+        bwlimit: ctx.args.bwlimit.clone(),
+        ..ctx.args
+    };
+    Context::new(args, Environment::of(&[("HOME", home), ("PATH", &path)]), ctx.output.clone(), ctx.exit)
+}
+
+fn places(ctx: &Context) -> Result<Places, CliError> {
+    let home = ctx.env.home().ok_or_else(|| global::no_home("--kind cron"))?;
+    let config_home = ctx.env.config_home().ok_or_else(|| global::no_home("--kind cron"))?;
+    Ok(Places { home, config_home })
+}
+
+/// What the service runs, with the settings that are in force here; and what will not work so.
+fn service(ctx: &Context) -> Result<(Service, Vec<String>), CliError> {
+    let failed = |e| CliError::failed(format!("cannot tell where this program is: {e}"));
+    let program = std::env::current_exe().map_err(failed)?;
+    let place = Place::of(ctx)?;
+    let (state_dir, state_origin) = settings::state_dir(ctx)?;
+    let mut environment = Vec::new();
+    if let Some(file) = &ctx.config.file {
+        environment.push(("EXUVIA_CONFIG", global::absolute(file)?.into_os_string()));
+    }
+    if let Some(name) = repository_variable(&place)? {
+        environment.push(("EXUVIA_REPO", name));
+    }
+    if matches!(state_origin, Origin::Flag(_) | Origin::Environment(_)) {
+        environment.push(("EXUVIA_STATE_DIR", state_dir.clone().into_os_string()));
+    }
+    if let (cache, Origin::Environment(_)) = settings::cache_dir(ctx)? {
+        environment.push(("EXUVIA_CACHE_DIR", cache.into_os_string()));
+    }
+    let kept = ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "RCLONE_CONFIG"];
+    for name in kept {
+        if let Some(path) = ctx.env.path(name).filter(|path| path.is_absolute()) {
+            environment.push((name, path.into_os_string()));
+        }
+    }
+    if let Some(rclone) = rclone_variable(ctx, &place)? {
+        environment.push(("EXUVIA_RCLONE", rclone.into_os_string()));
+    }
+    let mut warnings = Vec::new();
+    match passphrase::source(ctx) {
+        Some(("passphrase_file", Some(path), Origin::Environment(name))) => {
+            environment.push((name, global::absolute(Path::new(&path))?.into_os_string()));
+        }
+        Some((_, _, Origin::Environment(name))) => warnings.push(format!(
+            "the service will not have the passphrase: {name} belongs to this shell, and may not stand in a service's \
+             file; passphrase_file or passphrase_command in the configuration file gives it to both"
+        )),
+        Some(_) => {}
+        None if settings::passphrase_keyring(ctx)?.0 || place.default.is_some() => {}
+        None => warnings.push(
+            "nothing says where the service is to find the passphrase: set passphrase_file or passphrase_command in \
+             the configuration file"
+                .to_owned(),
+        ),
+    }
+    if ctx.env.get("EXUVIA_PASSPHRASE_KEYRING").is_some() && settings::passphrase_keyring(ctx)?.0 {
+        environment.push(("EXUVIA_PASSPHRASE_KEYRING", "on".into()));
+    }
+    let writes = writes(ctx, &place, &state_dir)?;
+    Ok((Service { program, environment, writes, low_priority: true }, warnings))
+}
+
+/// Every user of the machine may read a service's file.
+fn repository_variable(place: &Place) -> Result<Option<OsString>, CliError> {
+    match (&place.origin, &place.location) {
+        (Origin::File { .. } | Origin::Default, _) => Ok(None),
+        (_, Location::Local(path)) => Ok(Some(path.clone().into_os_string())),
+        (_, Location::Rclone(target)) if target.display.contains(",…") => {
+            Err(CliError::usage("the repository's name has parameters, which may be secrets, and cannot stand in a service's file")
+                .hint("put it into the configuration file, as `repository`"))
+        }
+        (_, Location::Rclone(target)) => Ok(Some(target.display.clone().into())),
+    }
+}
+
+/// A service manager looks for programs in fewer places than a shell does.
+fn rclone_variable(ctx: &Context, place: &Place) -> Result<Option<PathBuf>, CliError> {
+    if matches!(place.location, Location::Local(_)) {
+        return Ok(None);
+    }
+    let (program, origin) = Running::of(ctx)?.program;
+    if program.components().count() > 1 {
+        let named = matches!(origin, Origin::Environment(_));
+        return if named { global::absolute(&program).map(Some) } else { Ok(None) };
+    }
+    let path = ctx.env.get("PATH").unwrap_or_default();
+    let mut found =
+        std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join(&program));
+    Ok(found.find(|path| path.is_file()))
+}
+
+/// Where the scheduler and its jobs write.
+fn writes(ctx: &Context, place: &Place, state_dir: &Path) -> Result<Vec<PathBuf>, CliError> {
+    // A restore is prepared beside the state dir, and so is a drill.
+    let mut writes = vec![state_dir.parent().unwrap_or(state_dir).to_path_buf(), settings::cache_dir(ctx)?.0];
+    if let Location::Local(path) = &place.location {
+        writes.push(path.clone());
+    }
+    if let Some(default) = &place.default {
+        writes.extend(default.key_file.parent().map(Path::to_path_buf));
+    }
+    let home = ctx.env.home();
+    let state = ctx.env.path("XDG_STATE_HOME").filter(|path| path.is_absolute());
+    writes.extend(state.or_else(|| home.as_ref().map(|home| home.join(".local/state"))));
+    // rclone keeps renewed tokens there.
+    let rclone = ctx.env.path("RCLONE_CONFIG").and_then(|file| file.parent().map(Path::to_path_buf));
+    writes.extend(rclone.or_else(|| ctx.env.config_home().map(|config| config.join("rclone"))));
+    Ok(writes)
+}
+
+/// A note in words.
+pub(super) fn words(note: &Note) -> String {
+    match note {
+        Note::Unreachable { message } => format!(
+            "the service manager cannot be asked, so nothing was started: {message}\n\
+             In a session of your own: systemctl --user enable --now exuvia.service\n\
+             Where there is none (a container, a bare login): `exuvia service install --kind cron`, or let \
+             `exuvia daemon` be what runs there"
+        ),
+        Note::NotLingering { user } => format!(
+            "the service ends when {user} logs out; `loginctl enable-linger {user}` lets it run on, and start at boot"
+        ),
+    }
+}
+
+fn tell_installed(ctx: &Context, done: &Installed, dry_run: bool) -> Result<(), CliError> {
+    let notes: Vec<String> = done.notes.iter().map(words).collect();
+    if ctx.output.json {
+        return ctx.output.document(&InstallSummary {
+            r#type: "summary",
+            action: "installed",
+            kind: done.kind.name(),
+            path: done.path.as_deref().map(Into::into),
+            text: &done.text,
+            changed: done.changed,
+            running: done.running,
+            commands: &done.commands,
+            notes,
+            dry_run,
+        });
+    }
+    ctx.output.summary(&installed_words(ctx, done, dry_run))?;
+    notes.iter().for_each(|note| ctx.output.say(note));
+    Ok(())
+}
+
+pub(super) fn installed_words(ctx: &Context, done: &Installed, dry_run: bool) -> String {
+    let place = done.path.as_deref().map_or_else(|| "the crontab".to_owned(), text::show);
+    let wrote = match (dry_run, done.changed) {
+        (true, true) => "would write to",
+        (true, false) => "would leave",
+        (false, true) => "wrote to",
+        (false, false) => "as it should be already:",
+    };
+    let mut lines = vec![format!("{wrote} {}", ctx.output.paint(Style::Bold, &place))];
+    if done.changed {
+        lines.extend(done.text.lines().map(|line| format!("  {}", text::printable(line.as_bytes()))));
+    }
+    let ran = if dry_run { "would run" } else { "ran" };
+    lines.extend(done.commands.iter().map(|command| format!("{ran}: {command}")));
+    if !dry_run {
+        lines.push(match (done.kind, done.running) {
+            (Kind::Cron, _) => "cron runs it every five minutes".to_owned(),
+            (_, true) => "the service is running".to_owned(),
+            (_, false) => ctx.output.paint(Style::Yellow, "the service is not running"),
+        });
+    }
+    lines.join("\n")
+}
+
+fn uninstall(ctx: &Context, which: &Which, dry_run: bool) -> Result<Status, CliError> {
+    let (scope, theirs) = scope_of(ctx, which)?;
+    let places = places(theirs.as_ref().unwrap_or(ctx))?;
+    let gone = app::uninstall(&scope, which.kind.map(Into::into), &places, dry_run)?;
+    let commands: Vec<String> = gone.iter().flat_map(|gone| gone.commands.iter().cloned()).collect();
+    if ctx.output.json {
+        let removed = gone.iter().flat_map(|gone| &gone.removed).map(|path| path.as_path().into()).collect();
+        let summary =
+            UninstallSummary { r#type: "summary", action: "uninstalled", removed, commands, dry_run };
+        ctx.output.document(&summary)?;
+        return Ok(Status::Done);
+    }
+    let (ran, removed) = if dry_run { ("would run", "would remove") } else { ("ran", "removed") };
+    let mut lines: Vec<String> = commands.iter().map(|command| format!("{ran}: {command}")).collect();
+    for gone in &gone {
+        lines.extend(gone.removed.iter().map(|path| format!("{removed}: {}", text::show(path))));
+        if gone.kind == Kind::Cron {
+            lines.push(format!("{removed}: the line in the crontab"));
+        }
+    }
+    if gone.is_empty() {
+        lines.push("no service is installed".to_owned());
+    }
+    ctx.output.summary(&lines.join("\n"))?;
+    Ok(Status::Done)
+}
+
+fn is_well(state: &State) -> bool {
+    let running = state.running == Some(true) || state.kind == Kind::Cron;
+    state.enabled == Some(true) && running && !state.differs
+}
+
+fn status(ctx: &Context, which: &Which) -> Result<Status, CliError> {
+    let wanted = Wanted::of(ctx, which)?;
+    let states = app::status(&wanted.service, &wanted.scope, wanted.kind, &wanted.places)?;
+    let ok = states.iter().any(is_well);
+    if ctx.output.json {
+        let services = states.iter().map(|state| StatusRow {
+            kind: state.kind.name(),
+            path: state.path.as_deref().map(Into::into),
+            enabled: state.enabled,
+            running: state.running,
+            differs: state.differs,
+            unreachable: state.unreachable.clone(),
+        });
+        let services: Vec<_> = services.collect();
+        let installed = !services.is_empty();
+        ctx.output.document(&StatusSummary { r#type: "summary", ok, installed, services })?;
+    } else {
+        let mut lines: Vec<String> = states.iter().map(|state| state_words(ctx, state)).collect();
+        if lines.is_empty() {
+            lines.push("no service is installed; `exuvia service install` installs one".to_owned());
+        }
+        ctx.output.result(&lines.join("\n"))?;
+    }
+    Ok(if ok { Status::Done } else { Status::Bad(ErrorClass::Failed) })
+}
+
+fn state_words(ctx: &Context, state: &State) -> String {
+    let place = state.path.as_deref().map_or_else(|| "a line in the crontab".to_owned(), text::show);
+    let mut words = format!("{}: installed ({place})", state.kind.name());
+    if state.kind != Kind::Cron {
+        let say = |what: Option<bool>, yes: &str, no: &str| match what {
+            Some(true) => yes.to_owned(),
+            Some(false) => ctx.output.paint(Style::Yellow, no),
+            None => format!("perhaps {yes}"),
+        };
+        words += &format!(
+            ", {}, {}",
+            say(state.enabled, "enabled", "not enabled"),
+            say(state.running, "running", "not running")
+        );
+    }
+    if let Some(reason) = &state.unreachable {
+        words += &format!("\nthe service manager cannot be asked: {}", text::printable(reason.as_bytes()));
+    }
+    if state.differs {
+        words +=
+            "\nit differs from what `exuvia service install` would write now, which brings it up to date";
+    }
+    words
+}

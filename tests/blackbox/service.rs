@@ -1,0 +1,348 @@
+//! The service that keeps the scheduler running. Nobody manages services where tests run: programs of the same
+//! names, first in PATH, note how they are called. Their place in these tests is to be called.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::{Place, Run};
+
+const SYSTEMCTL: &str = r#"#!/bin/sh
+state=$(dirname "$0")/state
+echo "systemctl $*" >>"$state/calls"
+if [ -e "$state/nobus" ]; then
+    echo "Failed to connect to bus: No medium found" >&2
+    exit 1
+fi
+case "$*" in
+*"is-enabled "*) if [ -e "$state/enabled" ]; then echo enabled; else echo disabled; exit 1; fi ;;
+*"is-active "*) if [ -e "$state/active" ]; then echo active; else echo inactive; exit 3; fi ;;
+*" enable --now "*) : >"$state/enabled"; : >"$state/active" ;;
+*" disable --now "*) rm -f "$state/enabled" "$state/active" ;;
+esac
+"#;
+
+const CRONTAB: &str = r#"#!/bin/sh
+state=$(dirname "$0")/state
+echo "crontab $*" >>"$state/calls"
+case "$1" in
+-l) if [ -e "$state/crontab" ]; then cat "$state/crontab"; else echo "no crontab for ann" >&2; exit 1; fi ;;
+-r) rm "$state/crontab" ;;
+-) cat >"$state/crontab" ;;
+esac
+"#;
+
+const LOGINCTL: &str = "#!/bin/sh\necho Linger=no\n";
+
+const LAUNCHCTL: &str = r#"#!/bin/sh
+state=$(dirname "$0")/state
+echo "launchctl $*" >>"$state/calls"
+case "$1" in
+print) if [ -e "$state/loaded" ]; then printf 'x = {\n\tstate = running\n}\n'; else exit 113; fi ;;
+bootstrap) : >"$state/loaded" ;;
+bootout) rm "$state/loaded" ;;
+esac
+"#;
+
+/// A place with a repository to be, a passphrase file, and programs that only say that they manage services.
+fn place() -> Place {
+    let mut place = Place::new();
+    for (name, text) in
+        [("systemctl", SYSTEMCTL), ("crontab", CRONTAB), ("loginctl", LOGINCTL), ("launchctl", LAUNCHCTL)]
+    {
+        let path = place.write(&format!("bin/{name}"), text);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::create_dir(place.path("bin/state")).unwrap();
+    let path = format!("{}:{}", place.path("bin").display(), std::env::var("PATH").unwrap());
+    let config = place.path("the config");
+    fs::create_dir(&config).unwrap();
+    place.set("PATH", &path).set("XDG_CONFIG_HOME", config.to_str().unwrap());
+    place.write("the config/exuvia/config.toml", "repository = \"repo\"\npassphrase_file = \"pw\"\n");
+    place.write("the config/exuvia/pw", "correct horse\n");
+    for secret in ["config.toml", "pw"] {
+        let path = place.path("the config/exuvia").join(secret);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    place
+}
+
+fn unit(place: &Place) -> PathBuf {
+    place.path("the config/systemd/user/exuvia.service")
+}
+
+/// The calls that change something, since the last time.
+fn calls(place: &Place) -> Vec<String> {
+    let file = place.path("bin/state/calls");
+    let calls = fs::read_to_string(&file).unwrap_or_default();
+    let _ = fs::remove_file(file);
+    let looks = ["is-enabled", "is-active", "show-environment", "--version", "crontab -l", "launchctl print"];
+    let changes = calls.lines().filter(|call| !looks.iter().any(|look| call.contains(look)));
+    changes.map(str::to_owned).collect()
+}
+
+/// Every file and folder in a place, but for what the stand-ins keep.
+fn everything(place: &Place) -> BTreeSet<PathBuf> {
+    let (mut found, mut todo) = (BTreeSet::new(), vec![place.path("")]);
+    while let Some(dir) = todo.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.is_symlink() && path != place.path("bin/state") {
+                todo.push(path.clone());
+            }
+            found.insert(path);
+        }
+    }
+    found
+}
+
+fn json(place: &Place, args: &[&str]) -> Run {
+    let mut all = vec!["--json"];
+    all.extend(args);
+    place.run(&all)
+}
+
+/// What `systemd-analyze verify` finds wrong with a unit; `None` where there is none to ask.
+fn verified(unit: &Path, user: bool) -> Option<String> {
+    let scope = if user { "--user" } else { "--system" };
+    let mut command = Command::new("systemd-analyze");
+    command.args(["verify", "--man=no", scope]).arg(unit);
+    let runtime = tempfile::tempdir().unwrap();
+    command.env("XDG_RUNTIME_DIR", runtime.path());
+    match command.output() {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let ours = said.lines().filter(|line| line.contains("exuvia")).collect::<Vec<_>>().join("\n");
+            Some(if output.status.success() { ours } else { said })
+        }
+        Err(e) => {
+            eprintln!("SKIPPED: no systemd-analyze, so no unit was verified: {e}");
+            None
+        }
+    }
+}
+
+#[test]
+fn install_status_and_uninstall_leave_nothing_behind() {
+    let place = place();
+    let before = everything(&place);
+    let status = place.run(&["service", "status"]).exits(1);
+    assert!(status.text().contains("no service is installed"), "{}", status.text());
+
+    let run = place.run(&["service", "install"]).exits(0);
+    assert_eq!(
+        calls(&place),
+        ["systemctl --user daemon-reload", "systemctl --user enable --now exuvia.service"]
+    );
+    let text = fs::read_to_string(unit(&place)).unwrap();
+    assert!(text.lines().all(|line| run.text().contains(line)), "{}", run.text());
+    assert!(run.text().contains("ran: systemctl --user daemon-reload\n"), "{}", run.text());
+    assert!(run.stderr.contains("loginctl enable-linger"), "{}", run.stderr);
+    let program = env!("CARGO_BIN_EXE_exuvia");
+    assert!(text.contains(&format!("ExecStart=\"{program}\" daemon\n")), "{text}");
+    let config = place.path("the config/exuvia/config.toml");
+    assert!(text.contains(&format!("Environment=\"EXUVIA_CONFIG={}\"\n", config.display())), "{text}");
+    if let Some(wrong) = verified(&unit(&place), true) {
+        assert_eq!(wrong, "");
+    }
+    let state = json(&place, &["service", "status"]).exits(0).summary();
+    assert_eq!(state["services"][0]["enabled"], true);
+    assert_eq!(state["services"][0]["differs"], false);
+
+    // A second time there is nothing to do.
+    let again = json(&place, &["service", "install"]).exits(0).summary();
+    assert_eq!((again["changed"].as_bool(), again["running"].as_bool()), (Some(false), Some(true)));
+    assert_eq!(calls(&place), [""; 0]);
+
+    // Other settings: it says so, and is brought up to date.
+    let other = ["--state-dir", "other", "service", "status"];
+    let differs = place.run(&other).exits(1);
+    assert!(differs.text().contains("it differs"), "{}", differs.text());
+    place.run(&["--state-dir", "other", "service", "install"]).exits(0);
+    assert_eq!(calls(&place), ["systemctl --user daemon-reload", "systemctl --user restart exuvia.service"]);
+    let state_dir = format!("Environment=\"EXUVIA_STATE_DIR={}\"\n", place.path("other").display());
+    assert!(fs::read_to_string(unit(&place)).unwrap().contains(&state_dir));
+    place.run(&other).exits(0);
+
+    fs::remove_file(place.path("bin/state/active")).unwrap();
+    let stopped = place.run(&other).exits(1);
+    assert!(stopped.text().contains("enabled, not running"), "{}", stopped.text());
+
+    let run = json(&place, &["service", "uninstall"]).exits(0).summary();
+    assert_eq!(
+        calls(&place),
+        ["systemctl --user disable --now exuvia.service", "systemctl --user daemon-reload"]
+    );
+    assert_eq!(run["removed"][0]["path"], unit(&place).to_str().unwrap());
+    assert_eq!(everything(&place), before);
+    place.run(&["service", "status"]).exits(1);
+    let none = place.run(&["service", "uninstall"]).exits(0);
+    assert_eq!((none.text(), calls(&place).len()), ("no service is installed\n", 0));
+}
+
+#[test]
+fn folders_and_files_of_others_stay() {
+    let place = place();
+    let other = place.write("the config/systemd/user/other.service", "[Service]\n");
+    place.run(&["service", "install"]).exits(0);
+    place.run(&["service", "uninstall"]).exits(0);
+    assert!(other.exists() && !unit(&place).exists());
+    fs::remove_file(&other).unwrap();
+    place.run(&["service", "install"]).exits(0);
+    place.run(&["service", "uninstall"]).exits(0);
+    // It was there before.
+    assert!(unit(&place).parent().unwrap().exists());
+
+    let theirs = place.write("the config/systemd/user/exuvia.service", "[Service]\nExecStart=/bin/true\n");
+    for action in ["install", "uninstall", "status"] {
+        let run = place.run(&["service", action]).exits(1);
+        assert!(run.stderr.contains("was not written by exuvia"), "{}", run.stderr);
+    }
+    assert!(fs::read_to_string(theirs).unwrap().contains("/bin/true"));
+}
+
+#[test]
+fn a_dry_run_only_looks() {
+    let place = place();
+    let before = everything(&place);
+    let run = place.run(&["service", "install", "--dry-run"]).exits(0);
+    assert!(run.text().contains("would run: systemctl --user enable --now exuvia.service"), "{}", run.text());
+    assert_eq!((calls(&place).len(), everything(&place)), (0, before));
+    place.run(&["service", "install"]).exits(0);
+    let installed = (calls(&place).len(), everything(&place));
+    let run = place.run(&["service", "uninstall", "--dry-run"]).exits(0);
+    assert!(run.text().contains("would remove: "), "{}", run.text());
+    assert_eq!((2, everything(&place)), installed);
+    assert_eq!(calls(&place).len(), 0);
+}
+
+#[test]
+fn without_a_service_manager_the_unit_is_written_and_said_not_to_run() {
+    let place = place();
+    let before = everything(&place);
+    fs::write(place.path("bin/state/nobus"), "").unwrap();
+    let run = place.run(&["service", "install"]).exits(1);
+    assert!(run.stderr.contains("No medium found"), "{}", run.stderr);
+    assert!(run.stderr.contains("--kind cron"), "{}", run.stderr);
+    assert!(unit(&place).exists());
+    let status = place.run(&["service", "status"]).exits(1);
+    assert!(status.text().contains("cannot be asked"), "{}", status.text());
+    // As a version of systemctl leaves it that needs no manager to enable a unit.
+    let wants = place.path("the config/systemd/user/default.target.wants");
+    fs::create_dir(&wants).unwrap();
+    std::os::unix::fs::symlink(unit(&place), wants.join("exuvia.service")).unwrap();
+    place.run(&["service", "uninstall"]).exits(0);
+    assert_eq!(everything(&place), before);
+}
+
+#[test]
+fn the_crontab_keeps_the_lines_of_others() {
+    let place = place();
+    let crontab = place.path("bin/state/crontab");
+    let theirs = "MAILTO=ann\n0 3 * * * /usr/bin/other # 100%\n";
+    fs::write(&crontab, theirs).unwrap();
+    let cron = |action: &str| place.run(&["service", action, "--kind", "cron"]);
+    cron("status").exits(1);
+    let run = cron("install").exits(0);
+    assert!(run.text().contains("cron runs it every five minutes"), "{}", run.text());
+    let both = fs::read_to_string(&crontab).unwrap();
+    let ours = both.strip_prefix(theirs).unwrap();
+    assert!(
+        ours.starts_with("*/5 * * * * XDG_CONFIG_HOME=") || ours.starts_with("*/5 * * * * EXUVIA_CONFIG=")
+    );
+    assert!(ours.contains(" --quiet daemon --once # exuvia service\n"), "{ours}");
+    // The shell must read what was meant.
+    let command = ours.strip_prefix("*/5 * * * * ").unwrap().replace("\\%", "%");
+    let echo = command.replace(env!("CARGO_BIN_EXE_exuvia"), "env #");
+    let said = Command::new("sh").args(["-c", &echo]).output().unwrap();
+    let config = format!("EXUVIA_CONFIG={}\n", place.path("the config/exuvia/config.toml").display());
+    assert!(String::from_utf8_lossy(&said.stdout).contains(&config), "{said:?}");
+    cron("status").exits(0);
+    cron("install").exits(0);
+    assert_eq!(fs::read_to_string(&crontab).unwrap(), both);
+    place.run(&["service", "uninstall"]).exits(0);
+    assert_eq!(fs::read_to_string(&crontab).unwrap(), theirs);
+
+    fs::remove_file(&crontab).unwrap();
+    cron("install").exits(0);
+    cron("uninstall").exits(0);
+    assert!(!crontab.exists());
+}
+
+#[test]
+fn launchd_is_told_of_its_file() {
+    let place = place();
+    let before = everything(&place);
+    let launchd = |action: &str| place.run(&["service", action, "--kind", "launchd"]);
+    launchd("install").exits(0);
+    let file = place.path("home/Library/LaunchAgents/org.exuvia.daemon.plist");
+    let bootstrap = calls(&place).pop().unwrap();
+    assert!(bootstrap.starts_with("launchctl bootstrap gui/"), "{bootstrap}");
+    assert!(bootstrap.ends_with(file.to_str().unwrap()), "{bootstrap}");
+    launchd("status").exits(0);
+    launchd("install").exits(0);
+    assert_eq!(calls(&place), [""; 0]);
+    launchd("uninstall").exits(0);
+    assert_eq!(everything(&place), before);
+}
+
+#[test]
+fn no_secret_gets_into_a_services_file() {
+    let mut place = place();
+    fs::remove_file(place.path("the config/exuvia/config.toml")).unwrap();
+    place.set("EXUVIA_REPO", "repo").set("EXUVIA_PASSPHRASE", "hunter2");
+    let run = place.run(&["service", "install"]).exits(0);
+    assert!(run.stderr.contains("EXUVIA_PASSPHRASE belongs to this shell"), "{}", run.stderr);
+    let text = fs::read_to_string(unit(&place)).unwrap();
+    assert!(!text.contains("hunter2") && !run.text().contains("hunter2"), "{text}");
+    assert!(text.contains(&format!("EXUVIA_REPO={}\"", place.path("repo").display())), "{text}");
+
+    place.set("EXUVIA_REPO", "rclone::s3,secret_access_key=hunter2:bucket");
+    let run = place.run(&["service", "install", "--dry-run"]).exits(2);
+    assert!(run.stderr.contains("configuration file") && !run.stderr.contains("hunter2"), "{}", run.stderr);
+}
+
+#[test]
+fn a_system_unit_is_closed_but_for_what_is_written() {
+    let place = place();
+    let run = json(
+        &place,
+        &[
+            "--config",
+            "the config/exuvia/config.toml",
+            "service",
+            "install",
+            "--system",
+            "--user",
+            "root",
+            "--dry-run",
+        ],
+    );
+    let text = run.exits(0).summary()["text"].as_str().unwrap().to_owned();
+    for wanted in
+        ["User=root\n", "ProtectSystem=strict\n", "ReadWritePaths=\"-", "WantedBy=multi-user.target\n"]
+    {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    // Names that systemd reads as something else unless they are escaped.
+    let odd = place.path("odd 50% \"q\" \\b 'x' $HOME");
+    fs::create_dir(&odd).unwrap();
+    let file = place.write("units/exuvia.service", &text);
+    if let Some(wrong) = verified(&file, false) {
+        assert_eq!(wrong, "");
+    }
+    let state = odd.join("state");
+    let args = ["--state-dir", state.to_str().unwrap(), "service", "install", "--dry-run"];
+    for (scope, user) in [(&["--system", "--user", "root"][..], false), (&[], true)] {
+        let run = json(&place, &[&args[..], scope].concat());
+        let text = run.exits(0).summary()["text"].as_str().unwrap().to_owned();
+        fs::write(&file, &text).unwrap();
+        if let Some(wrong) = verified(&file, user) {
+            assert_eq!(wrong, "", "{text}");
+        }
+    }
+    let unknown = place.run(&["service", "install", "--system", "--user", "no-such-user", "-n"]).exits(2);
+    assert!(unknown.stderr.contains("no user no-such-user"), "{}", unknown.stderr);
+}
