@@ -339,12 +339,16 @@ fn writes(ctx: &Context, place: &Place, state_dir: &Path) -> Result<Vec<PathBuf>
 /// A note in words.
 pub(super) fn words(note: &Note) -> String {
     match note {
-        Note::Unreachable { message } => format!(
-            "the service manager cannot be asked, so nothing was started: {message}\n\
-             In a session of your own: systemctl --user enable --now exuvia.service\n\
-             Where there is none (a container, a bare login): `exuvia service install --kind cron`, or let \
-             `exuvia daemon` be what runs there"
-        ),
+        Note::Unreachable { message, own } => {
+            let (where_to, scope) =
+                if *own { ("a session of your own", " --user") } else { ("a booted system", "") };
+            format!(
+                "the service manager cannot be asked, so nothing was started: {message}\n\
+                 In {where_to}: systemctl{scope} enable --now exuvia.service\n\
+                 Where there is none (a container, a bare login): `exuvia service install --kind cron`, or let \
+                 `exuvia daemon` be what runs there"
+            )
+        }
         Note::NotLingering { user } => format!(
             "the service ends when {user} logs out; `loginctl enable-linger {user}` lets it run on, and start at boot"
         ),

@@ -269,7 +269,7 @@ fn start_systemd(
         // Enabling is a link, which some versions can make without their manager; it starts what is there
         // when the manager does.
         drop(programs.attempt("systemctl", &with_scope(scope, &["enable", systemd::UNIT]), None));
-        notes.push(Note::Unreachable { message });
+        notes.push(Note::Unreachable { message, own: *scope == Scope::User });
         return Ok(false);
     }
     if changed {

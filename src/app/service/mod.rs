@@ -80,6 +80,8 @@ pub enum Note {
     Unreachable {
         /// What its program said.
         message: String,
+        /// It is the user's own.
+        own: bool,
     },
     /// The service ends when the user logs out.
     NotLingering {
@@ -206,7 +208,7 @@ fn folders_in(text: &str) -> usize {
 }
 
 /// A text that stands on one line of a file that is read as UTF-8.
-fn line<'a>(what: impl fmt::Display, text: &'a std::ffi::OsStr) -> Result<&'a str, Error> {
+fn line(what: impl fmt::Display, text: &std::ffi::OsStr) -> Result<&str, Error> {
     match text.to_str().filter(|text| !text.contains(char::is_control)) {
         Some(text) => Ok(text),
         None => {
