@@ -53,6 +53,18 @@ impl Environment {
         self.base_directory("XDG_DATA_HOME", ".local/share")
     }
 
+    /// The user's directory for what programs remember.
+    #[must_use]
+    pub fn state_home(&self) -> Option<PathBuf> {
+        self.base_directory("XDG_STATE_HOME", ".local/state")
+    }
+
+    /// The user's directory for sockets, where the system made one.
+    #[must_use]
+    pub fn runtime_dir(&self) -> Option<PathBuf> {
+        self.path("XDG_RUNTIME_DIR").filter(|path| path.is_absolute())
+    }
+
     /// The user's directory for what can be made again.
     #[must_use]
     pub fn cache_home(&self) -> Option<PathBuf> {

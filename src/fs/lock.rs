@@ -1,6 +1,7 @@
 //! Locks on directories: they need no file of their own, and end with the process that holds them.
 
 use std::io;
+use std::os::fd::AsFd;
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -32,9 +33,9 @@ impl Dir {
     }
 }
 
-fn take(dir: &Dir, operation: FlockOperation) -> io::Result<Lock> {
+pub(super) fn take(file: impl AsFd, operation: FlockOperation) -> io::Result<Lock> {
     loop {
-        return match rustix::fs::flock(dir, operation) {
+        return match rustix::fs::flock(&file, operation) {
             Ok(()) => Ok(Lock::Held),
             Err(Errno::INTR) => continue,
             Err(Errno::WOULDBLOCK) => Ok(Lock::Elsewhere),

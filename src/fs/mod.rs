@@ -11,8 +11,12 @@ mod dir;
 mod holders;
 mod listing;
 mod lock;
+mod lockfile;
 mod mounts;
 mod owner;
+mod peer;
+mod power;
+mod process;
 #[cfg(test)]
 mod scratch;
 mod sparse;
@@ -35,7 +39,11 @@ pub use dir::Dir;
 pub use holders::{Holder, holders, is_running};
 pub use listing::{Listing, NameKind};
 pub use lock::Lock;
+pub use lockfile::LockFile;
 pub use owner::{OwnerNames, home_of};
+pub use peer::is_our_peer;
+pub use power::on_battery;
+pub use process::{Process, give_way, own_session, stop_group};
 #[cfg(test)]
 pub(crate) use scratch::scratch;
 pub use sparse::data_ranges;
@@ -43,7 +51,8 @@ pub use stat::{FileKind, Stat, stat_file, stat_path};
 #[cfg(all(test, target_os = "linux"))]
 pub(crate) use system::without_privilege;
 pub use system::{
-    effective_uid, free_bytes, hostname, inherited_variables, is_privileged, raise_open_file_limit, user_name,
+    effective_uid, free_bytes, hostname, inherited_variables, is_privileged, machine_id,
+    raise_open_file_limit, user_name,
 };
 pub use tree::remove_tree;
 pub use xattr::{MAX_XATTR_NAMES, MAX_XATTR_TOTAL, MAX_XATTR_VALUE, read_xattrs, remove_xattr, set_xattr};

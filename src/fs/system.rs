@@ -61,6 +61,13 @@ pub fn hostname() -> String {
     bounded(rustix::system::uname().nodename().to_string_lossy().into_owned())
 }
 
+/// What tells this machine from others: an id where the system has one, else its name.
+#[must_use]
+pub fn machine_id() -> String {
+    let read = std::fs::read_to_string("/etc/machine-id").map(bounded).unwrap_or_default();
+    if read.is_empty() { hostname() } else { read }
+}
+
 /// The name of the user that runs this process: from the environment, else from the database of
 /// users, else the number.
 #[must_use]

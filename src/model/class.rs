@@ -25,6 +25,22 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
+    /// The class of this name; [`Self::Failed`] for a name that is none, as newer programs may have.
+    #[must_use]
+    pub fn of_name(name: &str) -> Self {
+        const ALL: [ErrorClass; 8] = [
+            ErrorClass::Usage,
+            ErrorClass::NoRepository,
+            ErrorClass::Busy,
+            ErrorClass::WrongKey,
+            ErrorClass::WriterKey,
+            ErrorClass::Damaged,
+            ErrorClass::Unsupported,
+            ErrorClass::Interrupted,
+        ];
+        ALL.into_iter().find(|class| class.name() == name).unwrap_or(Self::Failed)
+    }
+
     /// The name used in JSON error documents.
     #[must_use]
     pub fn name(self) -> &'static str {
