@@ -5,7 +5,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | front doors | `cli` |
+//! | front doors | `cli`, `daemon` |
 //! | use cases | `app`, `ops` |
 //! | storage and input | `repo`, `gather`, `remote`, `format` |
 //! | tools | `fs`, `chunk`, `rclone`, `crypto`, `config`, `report` |
@@ -17,6 +17,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod crypto;
+pub mod daemon;
 pub mod format;
 pub mod fs;
 pub mod gather;
