@@ -52,7 +52,7 @@ pub use rollback::{RollbackOutcome, RollbackRequest, RollbackTo, rollback, unfin
 pub use run::{backup, cat, check, init, ls, probe, restore, snapshots, stats};
 pub use scrub::{ScrubRequest, scrub};
 pub use sources::{Sources, resolve};
-pub use status::{Health, StatusOutcome, status};
+pub use status::{Growth, Health, StatusOutcome, status};
 
 pub use crate::crypto::{Passphrase, PhraseError, ScryptParams, read_phrase};
 pub use crate::format::key_description_v1::{Description as KeyDescription, KeyKind};

@@ -26,6 +26,15 @@ pub enum Health {
     Vanished(usize),
 }
 
+/// How much snapshots added to the repository.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Growth {
+    /// How many there were.
+    pub snapshots: u64,
+    /// Bytes, as stored.
+    pub bytes: u64,
+}
+
 /// The state of the backups of one state dir.
 #[derive(Debug, Clone)]
 pub struct StatusOutcome {
@@ -37,6 +46,8 @@ pub struct StatusOutcome {
     pub snapshots: u64,
     /// Safety snapshots.
     pub safety: u64,
+    /// What its snapshots of the last seven days added.
+    pub week: Growth,
     /// The last drill on this machine.
     pub drill: Option<DrillResult>,
     /// Snapshots that the shrink alarm was raised over and nobody accepted, oldest first.
@@ -65,6 +76,8 @@ pub fn status(session: &Session, state_dir: &Path) -> Result<StatusOutcome, AppE
     }
     let (root, host) = (root.as_os_str().as_bytes(), fs::hostname());
     let newest = listing.snapshots.iter().rev().find(|info| is_of(&info.snapshot, root, &host)).cloned();
+    let now = session.clock.now();
+    let week = growth(&listing, root, &host, now);
     let alarms: Vec<_> = listing.snapshots.iter().filter(|info| listing.is_open(info)).cloned().collect();
     let drill = repository.cache().last_drill();
     let mut problems = Vec::new();
@@ -84,16 +97,20 @@ pub fn status(session: &Session, state_dir: &Path) -> Result<StatusOutcome, AppE
         problems.push(Health::Vanished(vanished.len()));
     }
     let snapshots = if sealed > 0 { sealed } else { listing.snapshots.len() as u64 + listing.unreadable };
-    Ok(StatusOutcome {
-        now: session.clock.now(),
-        newest,
-        snapshots,
-        safety,
-        drill,
-        alarms,
-        vanished,
-        problems,
-    })
+    Ok(StatusOutcome { now, newest, week, snapshots, safety, drill, alarms, vanished, problems })
+}
+
+fn growth(listing: &Listing, root: &[u8], host: &str, now: Timestamp) -> Growth {
+    const WEEK: i64 = 7 * 24 * 3600;
+    let recent = |snapshot: &Snapshot| now.secs.saturating_sub(snapshot.time.secs) < WEEK;
+    let of_week = listing.snapshots.iter().map(|info| &info.snapshot);
+    of_week.filter(|snapshot| is_of(snapshot, root, host) && recent(snapshot)).fold(
+        Growth::default(),
+        |sum, snapshot| Growth {
+            snapshots: sum.snapshots + 1,
+            bytes: sum.bytes.saturating_add(snapshot.stats.bytes_added_stored),
+        },
+    )
 }
 
 /// It is of all of a directory, and was taken on this machine.

@@ -19,7 +19,7 @@ use crate::clock::SystemClock;
 use crate::config::{self, Config, Environment};
 use crate::report::Monitor;
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct GlobalArgs {
     /// The repository: a local path, or rclone:REMOTE:PATH [env: EXUVIA_REPO] [default: one in

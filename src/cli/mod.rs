@@ -30,6 +30,7 @@ mod cat;
 mod check;
 mod completions;
 mod config;
+mod daemon;
 mod diff;
 mod doctor;
 mod drill;
@@ -49,6 +50,8 @@ mod service;
 mod snapshots;
 mod stats;
 mod status;
+mod status_jobs;
+mod trigger;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -125,6 +128,8 @@ enum Command {
     Undo(rollback::UndoArgs),
     Drill(drill::Args),
     Status(status::Args),
+    Daemon(daemon::Args),
+    Trigger(trigger::Args),
     Forget(forget::Args),
     Prune(prune::Args),
     AutoRestore(auto_restore::Args),
@@ -184,6 +189,8 @@ fn dispatch(cli: Cli, env: Environment, output: Output, exit: fn(i32)) -> Result
         Command::Undo(args) => rollback::undo(&args, &ctx),
         Command::Drill(args) => drill::run(args, &ctx),
         Command::Status(args) => status::run(&args, &ctx),
+        Command::Daemon(args) => daemon::run(&args, &ctx),
+        Command::Trigger(args) => trigger::run(&args, &ctx),
         Command::Forget(args) => forget::run(&args, &ctx),
         Command::Prune(args) => prune::run(&args, &ctx),
         Command::AutoRestore(args) => auto_restore::run(&args, &ctx),

@@ -75,6 +75,14 @@ impl Place {
         Ok(Self { default: default.filter(here), location, origin, again, described, unconfigured })
     }
 
+    /// Where it lies, when that is a directory here.
+    pub(super) fn local_directory(&self) -> Option<PathBuf> {
+        match &self.location {
+            Location::Local(path) => Some(path.clone()),
+            Location::Rclone(_) => None,
+        }
+    }
+
     /// What people call it.
     pub(super) fn name(&self) -> String {
         match &self.location {
