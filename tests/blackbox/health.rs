@@ -39,7 +39,7 @@ fn never_ran() {
 #[test]
 fn healthy() {
     let place = with_config(QUIET);
-    let mut daemon = Daemon::start(&place);
+    let daemon = Daemon::start(&place);
     until("the record", || {
         records(&place)
             .is_some_and(|r| r["jobs"]["backup"]["last_success"].is_i64() && r["running"].is_null())
