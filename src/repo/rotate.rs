@@ -3,7 +3,7 @@
 use super::keys::{self, Found};
 use super::layout::{self, Folder};
 use super::{RepoError, Repository};
-use crate::crypto::{MasterKey, Masters, ObjectKind, Passphrase, ScryptParams};
+use crate::crypto::{self, MasterKey, Masters, ObjectKind, Passphrase, ScryptParams};
 use crate::format::gc_v1::{self, GcRecord};
 use crate::format::key_v1::{self, Bundle, Secrets};
 use crate::format::limits;
@@ -96,7 +96,9 @@ impl Repository {
                 Err(e) if e.is_not_found() => continue,
                 bytes => bytes?,
             };
-            if key_v1::generation(&bytes).is_some_and(|theirs| theirs >= generation) {
+            // What an interrupted upload left is nobody's key.
+            let whole = crypto::sha256(&bytes) == id.0;
+            if whole && key_v1::generation(&bytes).is_some_and(|theirs| theirs >= generation) {
                 return Err(withdraw(RepoError::Key(format!(
                     "key {} was made by another rotation at the same time; nothing was changed, try again",
                     id.short()

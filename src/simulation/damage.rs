@@ -102,6 +102,13 @@ pub(super) fn rich(seed: u64) -> World {
     world
 }
 
+/// One bit of an object is another.
+pub(super) fn flip(world: &World, name: &str, at: u64) {
+    let mut bytes = world.provider.stored().get(name).unwrap().to_vec();
+    bytes[usize::try_from(at).unwrap()] ^= 1;
+    world.provider.plant(name, &bytes);
+}
+
 /// Hurts; returns the names of the objects that are not as they were. `None` when there is nothing to do it with.
 fn hurt(world: &World, name: &str, kind: &str, action: Action) -> Option<Vec<String>> {
     let provider = &world.provider;

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use super::client::Client;
 use super::world::{Tree, World, phrase, silent};
 use crate::clock::Clock;
-use crate::model::{ObjectId, SnapshotKind};
+use crate::format::index_v1::PackInfo;
+use crate::model::{ObjectId, Snapshot, SnapshotKind};
 use crate::ops::check::{self, ReadData};
 use crate::ops::content;
+use crate::ops::repair::snapshots::TAG;
 use crate::remote::Remote;
 use crate::repo::{
-    BlobReader, CachePlace, Catalog, Index, ManifestReader, RepoError, Repository, SharedIndex,
+    BlobReader, CachePlace, Catalog, Folder, Index, ManifestReader, RepoError, Repository, SharedIndex,
 };
 
 /// The repository as a machine without any history sees it.
@@ -53,14 +55,9 @@ impl std::fmt::Display for Fault {
 }
 
 /// Compares a snapshot with what its directory held.
-fn compare(
-    repository: &Repository,
-    index: &Index,
-    root: crate::model::ManifestRef,
-    want: &Tree,
-) -> Result<(), Fault> {
+fn compare(repository: &Repository, index: &Index, snapshot: &Snapshot, want: &Tree) -> Result<(), Fault> {
     let blobs = BlobReader::new(repository, index);
-    let mut reader = ManifestReader::new(&blobs, root);
+    let mut reader = ManifestReader::new(&blobs, snapshot.manifest);
     let mut found = BTreeMap::new();
     while let Some(entry) = reader.next_entry().map_err(|e| Fault::Lost(e.to_string()))? {
         let Some(file) = entry.content() else { continue };
@@ -69,13 +66,28 @@ fn compare(
         read.map_err(|e| Fault::Lost(format!("{}: {e}", entry.path)))?;
         found.insert(entry.path.to_string(), bytes);
     }
-    let want: BTreeMap<String, Vec<u8>> =
+    let mut want: BTreeMap<String, Vec<u8>> =
         want.iter().map(|(name, text)| (name.clone(), text.bytes())).collect();
+    if is_repaired(snapshot) {
+        // What is left out is said, and nothing else is.
+        let left_out: BTreeSet<_> = snapshot.errors.iter().map(|e| e.path.to_string()).collect();
+        want.retain(|name, _| !left_out.contains(name));
+    }
     if found == want {
         return Ok(());
     }
     let differ = found.keys().chain(want.keys()).filter(|name| found.get(*name) != want.get(*name));
     Err(Fault::Wrong(format!("differs in {:?}", differ.collect::<BTreeSet<_>>())))
+}
+
+/// A repair made it, of one that something is lost of.
+fn is_repaired(snapshot: &Snapshot) -> bool {
+    snapshot.tags.iter().any(|tag| tag == TAG)
+}
+
+/// What a snapshot must hold, by the number in its time. One that a repair made comes just after its original.
+fn wanted<'a>(world: &'a World, snapshot: &Snapshot) -> Option<&'a Tree> {
+    world.trees.get(&(snapshot.time.nanos - u32::from(is_repaired(snapshot))))
 }
 
 /// Reads all snapshots, and compares each with what it must hold. Returns those found. What `torn` names may be
@@ -95,14 +107,16 @@ fn snapshots(
                 Err(_) if torn == Some(&entry.name) => continue,
                 Err(e) => return Err(format!("{}: {e}", entry.name)),
             };
-            let want =
-                world.trees.get(&snapshot.time.nanos).ok_or_else(|| format!("{} is nobody's", entry.name))?;
+            let want = wanted(world, &snapshot).ok_or_else(|| format!("{} is nobody's", entry.name))?;
             if index.is_none() {
                 index = Some(SharedIndex::new(repository).get().map_err(|e| format!("index: {e}"))?);
             }
             let Some(index) = &index else { continue };
-            compare(repository, &index.index, snapshot.manifest, want)
-                .map_err(|e| format!("{}: {e}", entry.name))?;
+            match compare(repository, &index.index, &snapshot, want) {
+                Err(Fault::Lost(_)) if world.hurt.contains(&entry.name) => {}
+                Err(e) => return Err(format!("{}: {e}", entry.name)),
+                Ok(()) => {}
+            }
             found.insert(entry.id);
         }
     }
@@ -132,7 +146,9 @@ pub(super) fn check(world: &World, torn: Option<&str>) -> Result<(), String> {
     let repository = open(world).map_err(|e| format!("open: {e}"))?;
     let clock: Arc<dyn Clock> = Arc::clone(&world.machines[0].clock) as _;
     let outcome = check::run(&repository, ReadData::All, 1, &silent(), &clock).map_err(|e| e.to_string())?;
-    let named: BTreeSet<_> = outcome.problems.iter().map(|problem| problem.object.as_str()).collect();
+    let named = outcome.problems.iter().map(|problem| problem.object.as_str());
+    let named: BTreeSet<_> = named.filter(|name| !world.hurt.contains(*name)).collect();
+    let torn = torn.filter(|name| world.provider.all().iter().any(|there| there == name));
     let notes = outcome.notes.join("\n");
     match torn {
         None if named.is_empty() => Ok(()),
@@ -153,6 +169,71 @@ pub(super) fn regular(world: &World) -> Result<Vec<(ObjectId, i64, u32)>, RepoEr
     Ok(catalog.entries().iter().filter_map(|entry| one(entry).ok()).collect())
 }
 
+/// What the index says of the packs.
+pub(super) fn packs(world: &World) -> Vec<PackInfo> {
+    let repository = open(world).unwrap().without_copies();
+    let objects = repository.list(Folder::Index).unwrap();
+    objects.iter().flat_map(|object| repository.read_index(object).unwrap().packs).collect()
+}
+
+/// The snapshots that cannot be read.
+pub(super) fn unreadable(world: &World) -> Result<BTreeMap<String, ObjectId>, String> {
+    let repository = open(world).map_err(|e| e.to_string())?.without_copies();
+    let loaded = SharedIndex::new(&repository).get().map_err(|e| e.to_string())?;
+    let mut found = BTreeMap::new();
+    for kind in [SnapshotKind::Regular, SnapshotKind::Safety] {
+        for entry in Catalog::load(&repository, kind).map_err(|e| e.to_string())?.entries() {
+            let snapshot = repository.snapshot(entry).map_err(|e| e.to_string())?;
+            let want = wanted(world, &snapshot).ok_or("a snapshot of nobody")?;
+            if compare(&repository, &loaded.index, &snapshot, want).is_err() {
+                found.insert(entry.name.clone(), entry.id);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Every damaged pack that is still there is condemned.
+pub(super) fn all_are_condemned(world: &World) -> Result<(), String> {
+    let repository = open(world).map_err(|e| e.to_string())?.without_copies();
+    let records = world.provider.names("gc").into_iter().collect();
+    let condemned = repository.condemned(&records).map_err(|e| e.to_string())?;
+    let there = world.provider.names("packs");
+    for pack in world.hurt.iter().filter(|name| there.contains(name)) {
+        let id: ObjectId = pack.rsplit('/').next().unwrap().parse().map_err(|_| "a name without an id")?;
+        if !condemned.contains(&id) {
+            return Err(format!("{pack} is not condemned"));
+        }
+    }
+    Ok(())
+}
+
+/// Every snapshot that cannot be read has one beside it, or in its place, that holds what is left of it.
+pub(super) fn all_are_repaired(world: &World, originals_stay: bool) -> Result<(), String> {
+    let repository = open(world).map_err(|e| e.to_string())?.without_copies();
+    let (mut there, mut repaired) = (BTreeSet::new(), BTreeSet::new());
+    for kind in [SnapshotKind::Regular, SnapshotKind::Safety] {
+        for entry in Catalog::load(&repository, kind).map_err(|e| e.to_string())?.entries() {
+            let snapshot = repository.snapshot(entry).map_err(|e| e.to_string())?;
+            if is_repaired(&snapshot) {
+                repaired.insert(snapshot.parent);
+                continue;
+            }
+            there.insert(entry.name.clone());
+        }
+    }
+    for name in world.hurt.iter().filter(|name| !name.starts_with("packs/")) {
+        let id: ObjectId = name.rsplit('-').next().unwrap().parse().map_err(|_| "a name without an id")?;
+        if !repaired.contains(&Some(id)) {
+            return Err(format!("nothing was made of {name}"));
+        }
+        if there.contains(name) != originals_stay {
+            return Err(format!("{name} is {}there", if originals_stay { "not " } else { "" }));
+        }
+    }
+    Ok(())
+}
+
 /// Whatever can be read of the snapshots is right.
 pub(super) fn nothing_is_wrong(world: &World, repository: &Repository) -> Result<(), String> {
     let Ok(loaded) = SharedIndex::new(repository).get() else { return Ok(()) };
@@ -160,8 +241,8 @@ pub(super) fn nothing_is_wrong(world: &World, repository: &Repository) -> Result
         let Ok(catalog) = Catalog::load(repository, kind) else { continue };
         for entry in catalog.entries() {
             let Ok(snapshot) = repository.snapshot(entry) else { continue };
-            let want = world.trees.get(&snapshot.time.nanos).ok_or("a snapshot of nobody")?;
-            if let Err(Fault::Wrong(what)) = compare(repository, &loaded.index, snapshot.manifest, want) {
+            let want = wanted(world, &snapshot).ok_or("a snapshot of nobody")?;
+            if let Err(Fault::Wrong(what)) = compare(repository, &loaded.index, &snapshot, want) {
                 return Err(format!("{}: {what}", entry.name));
             }
         }
@@ -184,8 +265,8 @@ pub(super) fn reads(world: &World, id: ObjectId) -> Result<(), String> {
     let catalog = Catalog::load(&repository, SnapshotKind::Regular).map_err(|e| e.to_string())?;
     let entry = catalog.entries().iter().find(|entry| entry.id == id).ok_or("it is gone")?;
     let snapshot = repository.snapshot(entry).map_err(|e| e.to_string())?;
-    let want = world.trees.get(&snapshot.time.nanos).ok_or("a snapshot of nobody")?;
-    compare(&repository, &loaded.index, snapshot.manifest, want).map_err(|e| e.to_string())
+    let want = wanted(world, &snapshot).ok_or("a snapshot of nobody")?;
+    compare(&repository, &loaded.index, &snapshot, want).map_err(|e| e.to_string())
 }
 
 /// Nothing is there that nobody needs: without any one of the packs a snapshot could not be read.

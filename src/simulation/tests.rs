@@ -6,9 +6,13 @@ use super::Numbers;
 use super::damage;
 use super::faults::{Scenario, world};
 use super::histories::{History, outline};
+use super::judge;
 #[cfg(target_os = "linux")]
 use super::power::Watched;
 use super::world::{DAY, Op, Text, World};
+use crate::format::sealed_v1::HEADER;
+use crate::model::BlobKind;
+use crate::repo::pack_name;
 
 /// How much longer than usual: `EXUVIA_SIM_FACTOR`.
 pub(super) fn factor() -> u64 {
@@ -271,4 +275,77 @@ fn power_cuts_while_index_objects_are_merged() {
         watched.run(Op::Backup);
     }
     report("power cuts in a merge", watched.cut_everywhere(32), 100);
+}
+
+#[test]
+fn faults_in_a_rotation_of_the_master_key() {
+    sweep("a rotation of the master key", 4, 120, |seed| {
+        let mut world = world(seed, 3);
+        if seed % 2 == 1 {
+            world.run(0, Op::AddKey);
+        }
+        (world, 0, Op::Rotate)
+    });
+}
+
+#[test]
+fn faults_in_a_repair_of_the_index() {
+    sweep("a repair of the index", 6, 200, |seed| {
+        let world = world(seed, 5);
+        let objects = world.provider.names("index");
+        for (n, name) in objects.iter().enumerate() {
+            // Missing, damaged, and of every second one neither.
+            match (n as u64 + seed) % 4 {
+                0 => drop(world.provider.remove(name)),
+                1 => damage::flip(&world, name, 100),
+                _ => {}
+            }
+        }
+        (world, 0, Op::RepairIndex)
+    });
+}
+
+#[test]
+fn faults_in_a_repair_of_packs() {
+    sweep("a repair of packs", 6, 200, |seed| {
+        let mut world = world(seed, 5);
+        let packs = world.provider.names("packs");
+        for pack in packs.into_iter().skip(usize::try_from(seed % 2).unwrap()).step_by(2) {
+            // Its table of contents is gone: what it holds can be had by the index.
+            let bytes = world.provider.remove(&pack).unwrap();
+            world.provider.plant(&pack, &bytes[..bytes.len() - 9]);
+            world.hurt.insert(pack);
+        }
+        (world, 0, Op::RepairPacks)
+    });
+}
+
+/// A world in which the files in one pack are lost, but no manifest is, and what can be had of it was saved.
+fn with_losses(seed: u64) -> World {
+    let mut world = world(seed, 5);
+    for pack in judge::packs(&world) {
+        let Some(at) = pack.frames.iter().position(|frame| frame.kind == BlobKind::Data) else { continue };
+        let before: u64 = pack.frames[..at].iter().map(|frame| u64::from(frame.stored)).sum();
+        let name = pack_name(&pack.id);
+        damage::flip(&world, &name, HEADER as u64 + before);
+        let broken = judge::unreadable(&world).unwrap();
+        if !broken.is_empty() {
+            judge::check_from(&world, 0);
+            world.promised.retain(|id| !broken.values().any(|broken| broken == id));
+            world.hurt.extend(broken.into_keys().chain([name]));
+            world.run(0, Op::RepairPacks);
+            return world;
+        }
+    }
+    panic!("no snapshot needs any file, with seed {seed}");
+}
+
+#[test]
+fn faults_in_a_repair_of_snapshots() {
+    sweep("a repair of snapshots", 4, 200, |seed| (with_losses(seed), 0, Op::RepairSnapshots));
+}
+
+#[test]
+fn faults_in_a_repair_that_replaces_snapshots() {
+    sweep("a repair that replaces snapshots", 4, 250, |seed| (with_losses(seed), 0, Op::ReplaceSnapshots));
 }

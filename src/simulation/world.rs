@@ -1,6 +1,6 @@
 //! Machines that share a repository, the operations they run, and what every snapshot must hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use crate::clock::{Boot, Clock};
 use crate::crypto::{Passphrase, ScryptParams};
 use crate::model::{ObjectId, Policy, Reason, SnapshotKind, Timestamp};
 use crate::ops::retention::{Filter, Grouping};
-use crate::ops::{alarm, backup, forget, prune};
+use crate::ops::{alarm, backup, forget, prune, repair};
 use crate::remote::{Counting, Remote};
 use crate::repo::{CachePlace, Catalog, PackerOptions, RepoError, Repository};
 use crate::report::{Monitor, Silent};
@@ -124,6 +124,16 @@ pub(super) enum Op {
     RemoveKey,
     /// Makes a key that can only write, for `writer`.
     AddWriter,
+    /// Begins a new master key.
+    Rotate,
+    /// Makes the index say what the packs say; what of it cannot be read is deleted.
+    RepairIndex,
+    /// Saves what verifies of damaged packs.
+    RepairPacks,
+    /// Makes snapshots without what is lost.
+    RepairSnapshots,
+    /// The same, and the originals go.
+    ReplaceSnapshots,
     /// Frees what nobody needs.
     Prune,
     /// Removes all regular snapshots but the newest of each directory.
@@ -157,6 +167,9 @@ pub(super) struct World {
     makers: BTreeMap<u32, usize>,
     /// Snapshots that somebody was told of, and nobody removed; in the order of that.
     pub(super) promised: Vec<ObjectId>,
+    /// Objects that were damaged before the operation in question: a check may name them, and snapshots among
+    /// them may be unreadable.
+    pub(super) hurt: BTreeSet<String>,
     /// What `Forget` and `Accept` are about.
     pub(super) target: Option<ObjectId>,
     /// Operations so far: the nanoseconds of the clock, by which a snapshot is known again.
@@ -208,6 +221,7 @@ impl World {
             trees: BTreeMap::new(),
             makers: BTreeMap::new(),
             promised: Vec::new(),
+            hurt: BTreeSet::new(),
             target: None,
             ops: 0,
             versions: 0,
@@ -484,6 +498,33 @@ impl Job {
             }
             Op::AddWriter => {
                 open()?.add_writer_key(&phrase(self.passphrase), &phrase("writer"), CHEAP, now, "writer")?;
+            }
+            Op::Rotate => {
+                let (repository, own) = (open()?, phrase(self.passphrase));
+                let rotated = repository.rotate(&own, repository.plan_rotation(&own)?, now)?;
+                if let Some((key, error)) = rotated.left.into_iter().next() {
+                    return Err(format!("key {key} is left: {error}").into());
+                }
+            }
+            Op::RepairIndex => {
+                let plan = repair::index::plan(&open()?, true, monitor.as_ref())?;
+                repair::index::run(&plan, 1, &monitor, &self.clock)?;
+            }
+            Op::RepairPacks => {
+                let packer = PackerOptions { pack_size: 4_000, ..PackerOptions::new(1) };
+                let which = repair::packs::Which::All;
+                repair::packs::run(&open()?, &which, packer, false, &monitor, &self.clock)?;
+            }
+            Op::RepairSnapshots | Op::ReplaceSnapshots => {
+                let packer = PackerOptions { pack_size: 4_000, ..PackerOptions::new(1) };
+                let forget_originals = self.op == Op::ReplaceSnapshots;
+                let request = repair::snapshots::Request { dry_run: false, forget_originals, packer };
+                let outcome = repair::snapshots::run(&open()?, &request, &monitor, &self.clock)?;
+                if let Some(snapshot) = outcome.snapshots.iter().find(|s| s.repaired.is_none()) {
+                    return Err(
+                        format!("{} has no repaired one: {:?}", snapshot.name, snapshot.hopeless).into()
+                    );
+                }
             }
             Op::RemoveKey => {
                 let repository = Repository::open(Arc::clone(&handle), &second, caches)?;

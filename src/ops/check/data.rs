@@ -157,6 +157,18 @@ pub(in crate::ops) fn table_of(
     Ok(PackInfo { id: *id, size, frames })
 }
 
+/// The same, with requests for what is needed of it.
+pub(in crate::ops) fn table(
+    repository: &Repository,
+    id: &ObjectId,
+    size: u64,
+) -> Result<PackInfo, RepoError> {
+    let name = pack_name(id);
+    table_of(repository, id, size, &mut |offset, len| {
+        Ok(repository.remote().get_range(&name, offset, len)?)
+    })
+}
+
 /// A pack's bytes from its first to its last, hashed on the way. Local files are read piece by piece; one
 /// request for all of it costs a far server less.
 pub(in crate::ops) struct PackBytes<'a> {

@@ -214,15 +214,22 @@ impl Diagnosis {
         Ok(self.lost.get(&pack).is_none_or(|lost| lost.contains(id)))
     }
 
-    /// Why the index cannot be relied on to know every pack, if it cannot.
-    pub(in crate::ops) fn index_fault(&self) -> Result<Option<String>, RepoError> {
+    /// Why the index cannot be relied on to know every pack, if it cannot. A pack that nobody lists and that says
+    /// nothing of itself, as an interrupted upload may leave, could not be listed either: it is no reason.
+    pub(in crate::ops) fn index_fault(&self, repository: &Repository) -> Result<Option<String>, RepoError> {
         let unread = self.survey.unreadable.iter();
         if let Some((object, _)) = unread.clone().find(|(o, _)| !self.survey.replaced.contains(&o.id)) {
             return Ok(Some(format!("{} is damaged", object.name)));
         }
         let mut unlisted = 0;
-        for id in self.packs.keys().filter(|id| !self.condemned.contains(*id)) {
-            unlisted += u64::from(!self.survey.index().contains_pack(id)?);
+        for (id, size) in self.packs.iter().filter(|(id, _)| !self.condemned.contains(*id)) {
+            if self.survey.index().contains_pack(id)? {
+                continue;
+            }
+            match data::table(repository, id, *size) {
+                Err(e) if e.is_service_failure() => return Err(e),
+                table => unlisted += u64::from(table.is_ok()),
+            }
         }
         Ok((unlisted > 0).then(|| format!("packs that it does not list: {unlisted}")))
     }

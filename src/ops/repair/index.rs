@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::format::index_v1::PackInfo;
 use crate::format::marker_v1::Operation;
 use crate::model::{Classify, ErrorClass, ObjectId};
-use crate::ops::check::data::table_of;
+use crate::ops::check::data::table;
 use crate::repo::{Folder, ObjectInfo, RepoError, Repository, pack_name};
 use crate::report::{Monitor, Phase};
 
@@ -260,7 +260,7 @@ fn tables(repository: &Repository, packs: &[ObjectInfo], threads: usize) -> Vec<
     let share = packs.len().div_ceil(threads).max(1);
     std::thread::scope(|scope| {
         let read = |packs: &'_ [ObjectInfo]| -> Vec<_> {
-            packs.iter().map(|pack| table(repository, pack)).collect()
+            packs.iter().map(|pack| table(repository, &pack.id, pack.size)).collect()
         };
         let workers: Vec<_> =
             packs.chunks(share).map(|packs| (packs.len(), scope.spawn(move || read(packs)))).collect();
@@ -269,11 +269,5 @@ fn tables(repository: &Repository, packs: &[ObjectInfo], threads: usize) -> Vec<
             .into_iter()
             .flat_map(|(count, worker)| worker.join().unwrap_or_else(|_| failed(count)))
             .collect()
-    })
-}
-
-fn table(repository: &Repository, pack: &ObjectInfo) -> Result<PackInfo, RepoError> {
-    table_of(repository, &pack.id, pack.size, &mut |offset, len| {
-        Ok(repository.remote().get_range(&pack.name, offset, len)?)
     })
 }

@@ -70,7 +70,7 @@ pub fn run(
     }
     let all = matches!(which, Which::All);
     let known = Diagnosis::make(repository, all, packer.threads, monitor.as_ref(), clock.as_ref())?;
-    if let Some(fault) = known.index_fault()? {
+    if let Some(fault) = known.index_fault(repository)? {
         return Err(Error::Index(fault));
     }
     let mut outcome = Outcome::default();

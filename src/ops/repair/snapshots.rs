@@ -93,7 +93,7 @@ pub fn run(
     if monitor.cancelled() {
         return Err(Error::Interrupted);
     }
-    if let Some(fault) = known.index_fault()? {
+    if let Some(fault) = known.index_fault(repository)? {
         return Err(Error::Index(fault));
     }
     let mut avoid = known.condemned.clone();
