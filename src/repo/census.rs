@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::layout::ObjectInfo;
-use super::{Index, RepoError, Repository};
+use super::{Index, RepoError, Repository, Standing};
 use crate::format::index_v1::PackInfo;
 use crate::model::{BlobId, BlobKind, ObjectId};
 
@@ -80,17 +80,17 @@ fn beginning(half: &Half) -> u64 {
 
 impl Census {
     /// Reads the index `objects`; `packs` are all that are there, listed after the objects were. Manifests are
-    /// read from packs in `last` only where no other has them.
+    /// read from the packs of the best standing that have them.
     pub fn take(
         repository: &Repository,
         objects: &[ObjectInfo],
         packs: &[ObjectInfo],
-        last: &dyn Fn(&ObjectId) -> bool,
+        standing: &dyn Fn(&ObjectId) -> Standing,
     ) -> Result<Self, RepoError> {
         let stored: HashMap<ObjectId, u64> = packs.iter().map(|pack| (pack.id, pack.size)).collect();
         let mut taking = Taking { stored, ..Taking::default() };
         for object in objects {
-            taking.object(repository, object, last)?;
+            taking.object(repository, object, standing)?;
         }
         taking.finish(packs)
     }
@@ -150,7 +150,7 @@ struct Taking {
     /// A hash of what the index says of each pack.
     said: Vec<[u8; 32]>,
     meta: Index,
-    last: Vec<PackInfo>,
+    last: Vec<(Standing, PackInfo)>,
 }
 
 impl Taking {
@@ -158,7 +158,7 @@ impl Taking {
         &mut self,
         repository: &Repository,
         object: &ObjectInfo,
-        last: &dyn Fn(&ObjectId) -> bool,
+        standing: &dyn Fn(&ObjectId) -> Standing,
     ) -> Result<(), RepoError> {
         let decoded = super::index::read_object(repository, object)?;
         let mut packs = Vec::with_capacity(decoded.packs.len());
@@ -179,10 +179,9 @@ impl Taking {
             self.places(number, &pack);
             let there = self.packs[number as usize].is_sound();
             if there && pack.frames.iter().any(|frame| frame.kind == BlobKind::Meta) {
-                if last(&pack.id) {
-                    self.last.push(only_meta(pack));
-                } else {
-                    self.meta.add_pack(&only_meta(pack))?;
+                match standing(&pack.id) {
+                    Standing::Good => self.meta.add_pack(&only_meta(pack))?,
+                    other => self.last.push((other, only_meta(pack))),
                 }
             }
         }
@@ -218,7 +217,8 @@ impl Taking {
         for pack in there {
             self.number(pack.id)?;
         }
-        self.last.iter().try_for_each(|pack| self.meta.add_last(pack))?;
+        self.last.sort_by_key(|(standing, _)| *standing);
+        self.last.iter().try_for_each(|(_, pack)| self.meta.add_last(pack))?;
         let Self { packs, objects, mut places, meta, .. } = self;
         if u32::try_from(places.len()).is_err() {
             return Err(RepoError::Manifest { what: "there are too many blobs" });
@@ -342,7 +342,7 @@ mod tests {
         }
         let objects = repository.list(crate::repo::Folder::Index).unwrap();
         let before = peak();
-        let census = Census::take(&repository, &objects, &packs, &|_| false).unwrap();
+        let census = Census::take(&repository, &objects, &packs, &|_| Standing::Good).unwrap();
         let report =
             format!("{} blobs: {} MiB, of which {before} MiB before\n", census.places().len(), peak());
         std::fs::write(std::env::temp_dir().join("exuvia-census"), report).unwrap();

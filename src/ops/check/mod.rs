@@ -240,6 +240,8 @@ impl Diagnosis {
 struct Reach {
     /// By number of the pack: some blob that a snapshot needs has its best place there.
     relied: Vec<bool>,
+    /// Damaged packs of which something that a snapshot needs is elsewhere only in condemned packs.
+    exposed: BTreeSet<ObjectId>,
     /// Packs in which something is lost, and what that hurts.
     hurt: BTreeMap<ObjectId, Problem>,
     /// What else is wrong.
@@ -410,7 +412,8 @@ impl Check<'_> {
         let survey = &state.survey;
         let blobs = BlobReader::new(self.repository, survey.index());
         let packs: Vec<ObjectId> = survey.index().packs()?.iter().map(|pack| pack.id).collect();
-        let mut walks = Walks::new(&blobs, survey, &packs, &self.lost, self.monitor);
+        let exposed = self.exposed(state, condemned)?;
+        let mut walks = Walks::new(&blobs, survey, &packs, (&self.lost, &exposed), self.monitor);
         let mut unreadable = Vec::new();
         for entry in catalogs.iter().flat_map(Catalog::entries) {
             if self.monitor.cancelled() {
@@ -422,7 +425,7 @@ impl Check<'_> {
                 Err(e) => unreadable.push(problem(&entry.name, verdict(e)?)),
             }
         }
-        let Reach { relied, mut hurt, problems } = walks.reach;
+        let Reach { relied, exposed, mut hurt, problems } = walks.reach;
         self.outcome.problems.extend(unreadable);
         self.outcome.problems.extend(problems);
         let relied: BTreeSet<ObjectId> =
@@ -432,6 +435,12 @@ impl Check<'_> {
             match hurt.remove(&id) {
                 Some(found) => self.outcome.problems.push(Problem { message, ..found }),
                 None if relied.contains(&id) || self.monitor.cancelled() => {
+                    self.outcome.problems.push(problem(&pack_name(&id), message));
+                }
+                None if exposed.contains(&id) => {
+                    let message = format!(
+                        "{message}; what snapshots need of it is elsewhere only in packs that are condemned"
+                    );
                     self.outcome.problems.push(problem(&pack_name(&id), message));
                 }
                 // What it held is elsewhere, or belongs to no snapshot.
@@ -447,6 +456,31 @@ impl Check<'_> {
             ));
         }
         Ok(())
+    }
+
+    /// Blobs of damaged packs which are elsewhere only in condemned ones, and whose damage does not show: a prune of
+    /// a machine that knows nothing of it may take the damaged copy for the one that stays.
+    fn exposed(
+        &self,
+        state: &State,
+        condemned: &BTreeSet<ObjectId>,
+    ) -> Result<BTreeMap<BlobId, ObjectId>, RepoError> {
+        let survey = &state.survey;
+        let looks_sound = |id: &ObjectId| self.lost.contains_key(id) && !condemned.contains(id);
+        let packs: BTreeSet<ObjectId> = self.bad.keys().copied().filter(looks_sound).collect();
+        let mut exposed = BTreeMap::new();
+        if packs.is_empty() {
+            return Ok(exposed);
+        }
+        for (pack, info) in Survey::details(self.repository, &state.objects, &packs)? {
+            for id in info.frames.iter().flat_map(|frame| &frame.blobs).map(|blob| blob.id()) {
+                let place = survey.index().get(&id)?;
+                if place.is_some_and(|place| survey.standing(place.pack) == Standing::Condemned) {
+                    exposed.insert(id, pack);
+                }
+            }
+        }
+        Ok(exposed)
     }
 
     /// Adds notes of one kind; many of them say no more than some.

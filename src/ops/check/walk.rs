@@ -19,6 +19,8 @@ pub(super) struct Walks<'a> {
     pub(super) packs: &'a [ObjectId],
     /// Packs of [`Standing::Bad`] that could be read, and what is gone of them.
     pub(super) lost: &'a LostBlobs,
+    /// Blobs that are in a damaged pack and elsewhere only in condemned ones.
+    pub(super) exposed: &'a BTreeMap<BlobId, ObjectId>,
     pub(super) monitor: &'a dyn Monitor,
     pub(super) reach: Reach,
     proven: Proven,
@@ -29,11 +31,11 @@ impl<'a> Walks<'a> {
         blobs: &'a BlobReader<'a>,
         survey: &'a Survey,
         packs: &'a [ObjectId],
-        lost: &'a LostBlobs,
+        (lost, exposed): (&'a LostBlobs, &'a BTreeMap<BlobId, ObjectId>),
         monitor: &'a dyn Monitor,
     ) -> Self {
         let reach = Reach { relied: vec![false; packs.len()], ..Reach::default() };
-        Self { blobs, survey, packs, lost, monitor, reach, proven: Proven::default() }
+        Self { blobs, survey, packs, lost, exposed, monitor, reach, proven: Proven::default() }
     }
 
     /// Walks one snapshot.
@@ -53,6 +55,7 @@ impl<'a> Walks<'a> {
         if let Some(relied) = self.reach.relied.get_mut(number) {
             *relied = true;
         }
+        self.reach.exposed.extend(self.exposed.get(id));
         let Some(pack) = self.packs.get(number) else { return Ok(None) };
         Ok(match self.survey.standing(place.pack) {
             Standing::Bad if self.lost.get(pack).is_none_or(|lost| lost.contains(id)) => Some(place.pack),

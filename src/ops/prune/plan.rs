@@ -72,7 +72,8 @@ pub(super) struct Plan {
     pub(super) fates: Vec<Fate>,
     /// Bytes of blobs, before compression, that are needed from each pack.
     pub(super) kept: Vec<u64>,
-    /// The one place of each blob that is counted on.
+    /// The places of needed blobs that are counted on: one of each, or all that there are where none of them is
+    /// in a pack that nothing is known against.
     pub(super) places: Bits,
     /// Numbers of the index objects to be written anew.
     pub(super) rewrite: Vec<usize>,
@@ -93,7 +94,13 @@ impl Plan {
     pub(super) fn make(state: &State, ages: &mut Ages, limits: &Limits) -> Result<Self, Error> {
         let census = &state.census;
         let standings = standings(state, ages);
-        let (places, kept) = choose_places(census, &state.used, &standings)?;
+        let trusted: Vec<bool> = census
+            .packs()
+            .iter()
+            .zip(&standings)
+            .map(|(pack, standing)| *standing == Standing::Good && !state.suspects.contains(&pack.id))
+            .collect();
+        let (places, kept) = choose_places(census, &state.used, &trusted)?;
         let fate = |(standing, (pack, kept)): (&Standing, (&CensusPack, &u64))| {
             match (standing, *kept) {
                 (Standing::Good, 0) | (Standing::Broken, _) => Fate::Condemn,
@@ -200,13 +207,13 @@ fn standings(state: &State, ages: &mut Ages) -> Vec<Standing> {
     state.census.packs().iter().map(standing).collect()
 }
 
-/// Decides for each needed blob which of its places counts; tells the places, and the bytes that fall to each
-/// pack.
-fn choose_places(census: &Census, used: &Bits, standings: &[Standing]) -> Result<(Bits, Vec<u64>), Error> {
+/// Decides for each needed blob which of its places counts, given which packs are `trusted`; tells the places, and
+/// the bytes that fall to each pack.
+fn choose_places(census: &Census, used: &Bits, trusted: &[bool]) -> Result<(Bits, Vec<u64>), Error> {
     let places = census.places();
     let mut chosen = Bits::new(places.len());
     let mut kept = vec![0u64; census.packs().len()];
-    let good = |at: usize| standings[places[at].pack as usize] == Standing::Good;
+    let good = |at: usize| trusted[places[at].pack as usize];
     let sound = |at: usize| census.packs()[places[at].pack as usize].is_sound();
     let (mut several, mut missing) = (Vec::new(), BTreeSet::new());
     for number in (0..places.len()).filter(|&number| used.contains(number)) {
@@ -218,17 +225,19 @@ fn choose_places(census: &Census, used: &Bits, standings: &[Standing]) -> Result
                 chosen.insert(at);
                 kept[places[at].pack as usize] += u64::from(places[at].length);
             }
-            // Only in packs that are condemned: one that is there.
-            (None, _) => match range.clone().find(|&at| sound(at)) {
-                Some(at) => {
+            // Only in packs that are condemned, perhaps because they are damaged, or that are suspected to be: which
+            // of them has it shows when it is copied.
+            (None, _) => {
+                let mut nowhere = true;
+                for at in range.clone().filter(|&at| sound(at)) {
+                    nowhere = false;
                     chosen.insert(at);
                     kept[places[at].pack as usize] += u64::from(places[at].length);
                 }
-                None => {
-                    let packs = range.map(|at| pack_name(&census.packs()[places[at].pack as usize].id));
-                    missing.extend(packs);
+                if nowhere {
+                    missing.extend(range.map(|at| pack_name(&census.packs()[places[at].pack as usize].id)));
                 }
-            },
+            }
         }
     }
     if !missing.is_empty() {

@@ -3,7 +3,7 @@
 //! Whoever has a writer key can write index objects, and gc records: he can say that a pack of his holds what it
 //! does not, and that the pack which holds it is condemned. So before a pack goes because what is needed of it
 //! is elsewhere too, the other place is read. Packs that this client has written itself need no proof: what
-//! went into them was checked.
+//! went into them was checked. That holds until they are met damaged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,8 @@ pub(super) fn prove(
     monitor: &dyn Monitor,
 ) -> Result<(), Error> {
     let census = &state.census;
-    let own = repository.cache().own_packs();
+    let mut own = repository.cache().own_packs();
+    own.retain(|pack| !state.suspects.contains(pack));
     let (wanted, packs) = doubtful(state, plan, &own);
     if packs.is_empty() {
         return Ok(());
@@ -61,7 +62,7 @@ fn doubtful(state: &State, plan: &Plan, own: &BTreeSet<ObjectId>) -> (Bits, BTre
         let Some(kept) = all.clone().find(|&at| plan.places.contains(at)) else { continue };
         let pack = places[kept].pack;
         let trusted = own.contains(&census.packs()[pack as usize].id);
-        if !trusted && all.clone().any(|at| at != kept && goes(places[at].pack)) {
+        if !trusted && all.clone().any(|at| !plan.places.contains(at) && goes(places[at].pack)) {
             wanted.insert(kept);
             packs.insert(pack);
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Error;
 use super::marks::{Used, walk};
 use crate::model::{Classify, ErrorClass, ManifestRef, ObjectId, SnapshotKind};
-use crate::repo::{Catalog, Census, Condemnation, Folder, ObjectInfo, RepoError, Repository};
+use crate::repo::{Catalog, Census, Condemnation, Folder, ObjectInfo, RepoError, Repository, Standing};
 use crate::report::Monitor;
 
 /// Index objects may be replaced by others while they are read, and a listing that lasts may miss both.
@@ -20,6 +20,9 @@ pub(super) struct State {
     /// Ids of all snapshots.
     pub(super) snapshots: BTreeSet<ObjectId>,
     pub(super) census: Census,
+    /// Packs that this machine has met damaged, or has reason to suspect: nothing is left to them alone as long as
+    /// it is elsewhere too.
+    pub(super) suspects: BTreeSet<ObjectId>,
     /// What the snapshots need.
     pub(super) used: Used,
 }
@@ -47,10 +50,16 @@ impl State {
         let (snapshots, manifests) = manifests(repository)?;
         let objects = repository.list(Folder::Index)?;
         let packs = repository.list(Folder::Packs)?;
-        let census = Census::take(repository, &objects, &packs, &|id| condemned.contains(id))
+        let suspects: BTreeSet<ObjectId> = repository.cache().damage().into_keys().collect();
+        let standing = |id: &ObjectId| match (suspects.contains(id), condemned.contains(id)) {
+            (true, _) => Standing::Bad,
+            (false, true) => Standing::Condemned,
+            (false, false) => Standing::Good,
+        };
+        let census = Census::take(repository, &objects, &packs, &standing)
             .map_err(damaged("the index cannot be read"))?;
         let used = walk(repository, &census, &manifests, monitor)?;
-        Ok(Self { accepted, gc, snapshots, census, used })
+        Ok(Self { accepted, gc, snapshots, census, suspects, used })
     }
 }
 

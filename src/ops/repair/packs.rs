@@ -10,10 +10,11 @@ use crate::format::index_v1::PackInfo;
 use crate::format::marker_v1::Operation;
 use crate::format::pack_v1;
 use crate::format::sealed_v1::HEADER;
-use crate::model::ObjectId;
+use crate::model::{BlobId, BlobKind, ObjectId};
 use crate::ops::check::Diagnosis;
 use crate::repo::{
-    Damage, Folder, Packer, PackerOptions, RepoError, Repository, SharedIndex, Survey, pack_name,
+    BlobReader, Damage, Folder, Packer, PackerOptions, RepoError, Repository, SharedIndex, Standing, Survey,
+    pack_name,
 };
 use crate::report::{Monitor, Phase};
 
@@ -24,7 +25,7 @@ pub struct Repaired {
     pub pack: String,
     /// What is wrong with it.
     pub message: String,
-    /// Blobs that verify, and were nowhere else.
+    /// Blobs that verify, here or in a pack that is condemned, and were nowhere else.
     pub saved: u64,
     /// Blobs that do not, and are nowhere else.
     pub lost: u64,
@@ -84,6 +85,7 @@ pub fn run(
     let index = SharedIndex::without(repository, avoid, None);
     let packer = Packer::new(repository, packer, dry_run, Arc::clone(&index));
     let details = Survey::details(repository, &known.objects, &bad)?;
+    let blobs = BlobReader::new(repository, known.survey.index());
     for (id, message) in &known.bad {
         if monitor.cancelled() {
             return Err(Error::Interrupted);
@@ -96,7 +98,7 @@ pub fn run(
             gone: !known.packs.contains_key(id),
         };
         if let Some(pack) = details.get(id) {
-            salvage(repository, pack, &packer, &known, &mut repaired)?;
+            salvage(&blobs, pack, &packer, &known, &mut repaired)?;
         }
         outcome.packs.push(repaired);
     }
@@ -125,12 +127,13 @@ pub enum Which {
 /// Brings every blob that verifies to the packer. Frame by frame: one that is damaged, or lies behind the
 /// end of a pack that was cut, costs only itself.
 fn salvage(
-    repository: &Repository,
+    blobs: &BlobReader<'_>,
     pack: &PackInfo,
     packer: &Packer,
     known: &Diagnosis,
     repaired: &mut Repaired,
 ) -> Result<(), RepoError> {
+    let repository = blobs.repository();
     let (sealer, name) = (repository.sealer(), pack_name(&pack.id));
     let range = |offset, len| match repository.remote().get_range(&name, offset, len) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -154,10 +157,44 @@ fn salvage(
             at = end;
             if sealer.keys.blob_id(frame.kind, content) == id {
                 repaired.saved += u64::from(packer.add(frame.kind, id, content)?);
-            } else {
-                repaired.lost += u64::from(!known.survey.is_good(&id)?);
+                continue;
+            }
+            match elsewhere(blobs, known, frame.kind, &id)? {
+                Elsewhere::Safe => {}
+                Elsewhere::Condemned(content) => {
+                    repaired.saved += u64::from(packer.add(frame.kind, id, &content)?);
+                }
+                Elsewhere::Nowhere => repaired.lost += 1,
             }
         }
     }
     Ok(())
+}
+
+/// Where else there is a blob that cannot be had from a damaged pack.
+enum Elsewhere {
+    /// In a pack that nothing is known against.
+    Safe,
+    /// In one that is to be removed, and this is it.
+    Condemned(Vec<u8>),
+    /// In none.
+    Nowhere,
+}
+
+fn elsewhere(
+    blobs: &BlobReader<'_>,
+    known: &Diagnosis,
+    kind: BlobKind,
+    id: &BlobId,
+) -> Result<Elsewhere, RepoError> {
+    let standing = blobs.index().get(id)?.map(|place| known.survey.standing(place.pack));
+    match standing {
+        Some(Standing::Good) => Ok(Elsewhere::Safe),
+        Some(Standing::Condemned) => match blobs.blob(kind, id) {
+            Ok(content) => Ok(Elsewhere::Condemned(content)),
+            Err(e) if e.is_service_failure() => Err(e),
+            Err(_) => Ok(Elsewhere::Nowhere),
+        },
+        Some(Standing::Bad) | None => Ok(Elsewhere::Nowhere),
+    }
 }
