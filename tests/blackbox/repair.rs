@@ -293,3 +293,55 @@ fn packs_are_named_by_id_and_strangers_refused() {
         place.run(&["repair", "packs", stranger, "--dry-run"]).exits(2);
     }
 }
+
+/// A snapshot says of itself that it is what is left of another one; whether it is, is seen.
+#[test]
+fn originals_are_forgotten_only_for_what_has_all_that_is_left_of_them() {
+    let (place, first) = world();
+    let tree = place.path("tree");
+    let mut left = picture(&tree);
+    left.remove(Path::new("big.bin"));
+    let pack = largest(&place);
+    fs::remove_dir_all(tree.join("notes")).unwrap();
+    put(&tree, "big.bin", &noise(9, 1 << 20));
+    place.run(&["backup", "tree", "--tag", "repaired"]).exits(0);
+    flip(&pack);
+    place.run(&["check", "--read-data"]).exits(13);
+    let done =
+        place.run(&["--json", "repair", "snapshots", "--forget-originals", "--yes"]).exits(0).summary();
+    assert_eq!(done["snapshots"][0]["repaired_before"], false, "{done}");
+    let repaired = done["snapshots"][0]["repaired"].as_str().unwrap().to_owned();
+    assert!(!place.snapshots().contains(&first));
+    same(&place.restored(&repaired), &left, "what is left of the first");
+}
+
+/// What was lost when a repair looked may have come back since.
+#[test]
+fn a_repaired_snapshot_that_lacks_what_is_there_again_is_made_anew() {
+    let (place, first) = world();
+    let tree = place.path("tree");
+    put(&tree, "other.bin", &noise(5, 2 << 20));
+    let second = place.backup("tree")["snapshot"].as_str().unwrap().to_owned();
+    place.run(&["forget", &first, "--yes"]).exits(0);
+    let mut left = picture(&tree);
+    left.remove(Path::new("big.bin"));
+    let mut packs: Vec<_> = files(&place.path("repo/packs")).into_iter().collect();
+    packs.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
+    let (big, other) = (packs[0].0.clone(), packs[1].0.clone());
+    flip(&big);
+    flip(&other);
+    place.run(&["check", "--read-data"]).exits(13);
+    place.run(&["repair", "snapshots", "--yes"]).exits(0);
+    flip(&other);
+    place.run(&["check", "--read-data"]).exits(13);
+    let done =
+        place.run(&["--json", "repair", "snapshots", "--forget-originals", "--yes"]).exits(0).summary();
+    let of_second = |s: &&Value| s["id"] == second.as_str();
+    let found = done["snapshots"].as_array().unwrap().iter().find(of_second).unwrap();
+    assert_eq!(found["repaired_before"], false, "{done}");
+    let repaired = found["repaired"].as_str().unwrap().to_owned();
+    same(&place.restored(&repaired), &left, "with what is there again");
+    // Once is enough.
+    let again = place.run(&["--json", "repair", "snapshots", "--yes"]).exits(0).summary();
+    assert_eq!(again["snapshots"], serde_json::json!([]), "{again}");
+}

@@ -12,8 +12,8 @@ use crate::clock::Clock;
 use crate::format::limits;
 use crate::format::marker_v1::Operation;
 use crate::model::{
-    BlobId, BlobKind, Content, Entry, EntryKind, FileError, Metadata, ObjectId, RepoPath, Slice, Slices,
-    Snapshot, SnapshotKind, Timestamp,
+    BlobId, BlobKind, Content, Entry, EntryKind, FileError, ManifestRef, Metadata, ObjectId, RepoPath, Slice,
+    Slices, Snapshot, SnapshotKind, Timestamp,
 };
 use crate::ops::check::Diagnosis;
 use crate::ops::history;
@@ -38,7 +38,7 @@ pub struct Damaged {
     pub id: ObjectId,
     /// The snapshot without what is lost; `None` when none could be made, and before it is.
     pub repaired: Option<ObjectId>,
-    /// A repair made that one before.
+    /// A repair made that one before, and it has all that can be kept now.
     pub earlier: bool,
     /// Files that are left.
     pub files: u64,
@@ -100,7 +100,7 @@ pub fn run(
     avoid.extend(known.bad.keys());
     let repair = Repair { repository, request, known: &known, monitor, avoid };
     let mut outcome = Outcome::default();
-    let (mut proven, mut earlier, mut damaged) = (Proven::default(), BTreeMap::new(), Vec::new());
+    let (mut proven, mut earlier, mut damaged) = (Proven::default(), Earlier::default(), Vec::new());
     for entry in entries {
         if monitor.cancelled() {
             return Err(Error::Interrupted);
@@ -108,11 +108,10 @@ pub fn run(
         outcome.checked += 1;
         match repository.snapshot(&entry) {
             Ok(snapshot) => {
-                if let (Some(parent), true) = (snapshot.parent, snapshot.tags.iter().any(|t| t == TAG)) {
-                    earlier.insert(parent, entry.id);
-                }
                 if repair.is_damaged(&snapshot, &mut proven)? {
                     damaged.push((entry, snapshot));
+                } else {
+                    earlier.add(repository, &entry, &snapshot)?;
                 }
             }
             Err(e) if e.is_service_failure() => return Err(e.into()),
@@ -120,15 +119,7 @@ pub fn run(
         }
     }
     for (entry, snapshot) in damaged {
-        let mut found = match earlier.get(&entry.id) {
-            Some(id) => {
-                let mut found = repair.count(&entry, &snapshot)?;
-                (found.repaired, found.earlier) = (Some(*id), true);
-                found
-            }
-            None if request.dry_run => repair.count(&entry, &snapshot)?,
-            None => repair.rewrite(&entry, &snapshot)?,
-        };
+        let mut found = repair.one(&entry, &snapshot, &earlier)?;
         if request.forget_originals && !request.dry_run && found.repaired.is_some() {
             let time = Timestamp::from_secs(entry.time);
             let superfluous = history::announce(repository, &[(&entry, Some(&snapshot))], time)?;
@@ -165,6 +156,40 @@ impl Damaged {
         if self.lost.len() < limits::SNAPSHOT_ERRORS {
             self.lost.push(FileError { path, message });
         }
+    }
+}
+
+/// A repaired snapshot's time: after the original, before whatever came next.
+fn after(time: Timestamp) -> Timestamp {
+    Timestamp { nanos: (time.nanos + 1).min(999_999_999), ..time }
+}
+
+/// Snapshots of which nothing is lost, and that may be what an earlier repair made, by what they say they were made of.
+#[derive(Default)]
+struct Earlier(BTreeMap<ObjectId, Vec<(ObjectId, Timestamp, ManifestRef)>>);
+
+impl Earlier {
+    /// Takes a snapshot, if it may be one. Anyone can give his snapshot a tag and a parent; those of writer keys are none.
+    fn add(
+        &mut self,
+        repository: &Repository,
+        entry: &CatalogEntry,
+        snapshot: &Snapshot,
+    ) -> Result<(), RepoError> {
+        if let Some(parent) = snapshot.parent
+            && snapshot.tags.iter().any(|tag| tag == TAG)
+            && repository.sealed_by(entry)?.is_none()
+        {
+            self.0.entry(parent).or_default().push((entry.id, snapshot.time, snapshot.manifest));
+        }
+        Ok(())
+    }
+
+    /// The one that is just what a repair of `original` would make now.
+    fn of(&self, entry: &CatalogEntry, original: &Snapshot, rest: ManifestRef) -> Option<ObjectId> {
+        let wanted = (after(original.time), rest);
+        let made = self.0.get(&entry.id)?.iter().find(|(_, time, manifest)| (*time, *manifest) == wanted);
+        made.map(|(id, ..)| *id)
     }
 }
 
@@ -243,9 +268,17 @@ impl Repair<'_> {
         Ok(look.damaged)
     }
 
-    /// What would be kept and lost.
-    fn count(&self, entry: &CatalogEntry, snapshot: &Snapshot) -> Result<Damaged, Error> {
-        self.walk(entry, snapshot, &mut Nowhere).map(|rest| rest.found)
+    /// Looks what would be kept and lost of one snapshot, and makes it anew unless that was done before.
+    fn one(&self, entry: &CatalogEntry, snapshot: &Snapshot, earlier: &Earlier) -> Result<Damaged, Error> {
+        let mut rest = self.walk(entry, snapshot, &mut Nowhere(self.repository))?;
+        if rest.found.hopeless.is_some() {
+            return Ok(rest.found);
+        }
+        if let Some(id) = earlier.of(entry, snapshot, rest.snapshot.manifest) {
+            (rest.found.repaired, rest.found.earlier) = (Some(id), true);
+            return Ok(rest.found);
+        }
+        if self.request.dry_run { Ok(rest.found) } else { self.rewrite(entry, snapshot) }
     }
 
     fn walk(
@@ -303,8 +336,7 @@ impl Repair<'_> {
         let published = packer.publish()?;
         snapshot.stats.bytes_added_raw = published.raw;
         snapshot.stats.bytes_added_stored = published.stored;
-        // After the original, before whatever came next.
-        snapshot.time.nanos = (original.time.nanos + 1).min(999_999_999);
+        snapshot.time = after(original.time);
         snapshot.parent = Some(entry.id);
         snapshot.program = concat!("exuvia ", env!("CARGO_PKG_VERSION")).to_string();
         snapshot.tags.push(TAG.to_string());
@@ -432,11 +464,11 @@ impl SegmentSink for Segments<'_> {
     }
 }
 
-/// For who only counts.
-struct Nowhere;
+/// For who only counts, and compares.
+struct Nowhere<'a>(&'a Repository);
 
-impl SegmentSink for Nowhere {
+impl SegmentSink for Nowhere<'_> {
     fn store(&mut self, _: Option<u8>, bytes: Vec<u8>) -> Result<BlobId, RepoError> {
-        Ok(BlobId(*blake3::hash(&bytes).as_bytes()))
+        Ok(self.0.sealer().keys.blob_id(BlobKind::Meta, &bytes))
     }
 }
