@@ -141,6 +141,7 @@ struct IndexSummary<'a> {
     damaged: &'a [String],
     damaged_records: &'a [String],
     packs_gone: &'a [String],
+    packs_misdescribed: &'a [String],
     packs_unlisted: u64,
     packs_indexed: u64,
     packs_unreadable: Vec<Unreadable<'a>>,
@@ -161,6 +162,7 @@ fn index_summary(o: &RepairedIndex, dry_run: bool) -> IndexSummary<'_> {
         damaged: &o.damaged,
         damaged_records: &o.damaged_records,
         packs_gone: &o.gone,
+        packs_misdescribed: &o.misdescribed,
         packs_unlisted: o.unlisted,
         packs_indexed: o.indexed,
         packs_unreadable: o
@@ -178,6 +180,7 @@ fn index_plan(o: &RepairedIndex) -> String {
     lines.extend(o.damaged.iter().map(|name| format!("damaged      {name}")));
     lines.extend(o.damaged_records.iter().map(|name| format!("damaged      {name}")));
     lines.extend(o.gone.iter().map(|name| format!("gone         {name}")));
+    lines.extend(o.misdescribed.iter().map(|name| format!("misdescribed {name}")));
     if o.unlisted > 0 {
         lines.push(format!("not in index {}", units::count(o.unlisted, "pack")));
     }
@@ -212,8 +215,12 @@ fn index(args: &IndexArgs, ctx: &Context) -> Result<Status, CliError> {
         for (name, message) in &o.unreadable {
             ctx.output.line(Level::Warning, None, &format!("{name} cannot be indexed: {message}"));
         }
+        let put_right = match o.misdescribed.len() as u64 {
+            0 => String::new(),
+            n => format!(", put right {}", units::count(n, "pack")),
+        };
         ctx.output.summary(&format!(
-            "indexed {}, dropped {}; {} written, {} deleted",
+            "indexed {}{put_right}, dropped {}; {} written, {} deleted",
             units::count(o.indexed, "pack"),
             units::count(o.gone.len() as u64, "pack"),
             units::count(o.written, "index object"),

@@ -1,9 +1,10 @@
 //! Writing index objects, and merging them when there are many.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::index::read_object;
 use super::layout::{Folder, ObjectInfo, plain_name};
+use super::survey::digest;
 use super::{LoadedIndex, RepoError, Repository};
 use crate::crypto::ObjectKind;
 use crate::format::index_v1::{self, PackInfo};
@@ -53,24 +54,52 @@ pub(super) fn write_index(
     Ok(written)
 }
 
+/// What an index object lists.
+type Lists = (ObjectInfo, Vec<PackInfo>);
+
+/// Sorts out the objects that say of a pack what another one does not.
+fn agreeing(read: Vec<Lists>) -> (Vec<Lists>, Vec<ObjectInfo>) {
+    let (mut said, mut disputed) = (BTreeMap::new(), BTreeSet::new());
+    for pack in read.iter().flat_map(|(_, packs)| packs) {
+        let digest = digest(pack);
+        if *said.entry(pack.id).or_insert(digest) != digest {
+            disputed.insert(pack.id);
+        }
+    }
+    let (apart, together): (Vec<_>, Vec<_>) =
+        read.into_iter().partition(|(_, packs)| packs.iter().any(|pack| disputed.contains(&pack.id)));
+    (together, apart.into_iter().map(|(object, _)| object).collect())
+}
+
 impl Repository {
     /// Merges small index objects when there are many of them: `there` are all that count. Returns what
     /// there is afterwards. Those that are replaced are removed where that is allowed; where it is not
     /// they are passed over by who reads.
     ///
     /// Packs that are condemned stay listed: they may be pardoned, and who deletes them puts the index
-    /// right.
+    /// right. Objects that say different things of one pack are left alone: which of them is right only the pack
+    /// tells.
     pub fn merge_index(&self, there: Vec<ObjectInfo>) -> Result<Vec<ObjectInfo>, RepoError> {
         let (small, mut rest): (Vec<_>, Vec<_>) = there.into_iter().partition(|o| o.size <= SMALL);
         if small.len() < MANY {
             rest.extend(small);
             return Ok(rest);
         }
-        let (mut packs, mut known) = (Vec::new(), BTreeSet::new());
-        for object in &small {
-            let record = self.read_record(ObjectKind::Index, &object.name, &object.id)?;
-            let decoded = index_v1::decode(&record).map_err(RepoError::object(&object.name))?;
-            packs.extend(decoded.packs.into_iter().filter(|pack| known.insert(pack.id)));
+        let mut read = Vec::with_capacity(small.len());
+        for object in small {
+            let packs = self.read_index(&object)?.packs;
+            read.push((object, packs));
+        }
+        let (read, apart) = agreeing(read);
+        rest.extend(apart);
+        if read.len() < MANY {
+            rest.extend(read.into_iter().map(|(object, _)| object));
+            return Ok(rest);
+        }
+        let (mut packs, mut known, mut small) = (Vec::new(), BTreeSet::new(), Vec::new());
+        for (object, listed) in read {
+            packs.extend(listed.into_iter().filter(|pack| known.insert(pack.id)));
+            small.push(object);
         }
         let replaced: Vec<_> = small.iter().map(|object| object.id).collect();
         let merged = write_index(self, &packs, &replaced)?;

@@ -56,7 +56,7 @@ pub use scan::hash_object;
 pub use seen::Seen;
 pub use shared_index::{LoadedIndex, SharedIndex};
 pub use sightings::{Sighting, Sightings};
-pub use survey::{Standing, Survey};
+pub use survey::{Standing, Survey, digest};
 
 #[cfg(test)]
 pub(crate) mod tests;

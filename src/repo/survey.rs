@@ -4,15 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::index::read_object;
-use super::layout::ObjectInfo;
+use super::layout::{Folder, ObjectInfo};
 use super::shared_index::is_damaged;
 use super::{Index, RepoError, Repository};
 use crate::format::index_v1::{self, PackInfo};
-use crate::model::{BlobId, ObjectId};
+use crate::model::ObjectId;
 
 /// Blobs of packs that are added last and kept in memory until then. When there are more, the index objects
-/// are read again instead.
-const KEPT_BACK: usize = 250_000;
+/// are read again instead. Tests have fewer.
+const KEPT_BACK: usize = if cfg!(test) { 100 } else { 250_000 };
+
+/// Listings of the index while others replace its objects.
+const LISTINGS: usize = 3;
 
 /// How far a pack may be counted on. Of several places of a blob, the one of the best standing counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -42,7 +45,8 @@ pub struct Survey {
 }
 
 /// A hash of what an index object, or a table of contents, says of a pack's frames and blobs.
-fn digest(pack: &PackInfo) -> [u8; 32] {
+#[must_use]
+pub fn digest(pack: &PackInfo) -> [u8; 32] {
     // The encoding is that of the format, so that whatever differs in the object differs here.
     let object = index_v1::Index { packs: vec![pack.clone()], replaces: Vec::new() };
     index_v1::encode(&object).map_or([0; 32], |bytes| *blake3::hash(&bytes).as_bytes())
@@ -96,7 +100,11 @@ impl Survey {
                 }
                 None => {
                     for object in objects {
-                        let Ok(decoded) = read_object(repository, object) else { continue };
+                        let decoded = match read_object(repository, object) {
+                            Ok(decoded) => decoded,
+                            Err(error) if is_damaged(&error) => continue,
+                            Err(error) => return Err(error),
+                        };
                         let mut packs = decoded.packs.iter().filter(|p| ranked(p));
                         packs.try_for_each(|p| survey.add_last(repository, p))?;
                     }
@@ -143,33 +151,49 @@ impl Survey {
         self.digests.get(&pack.id) == Some(&digest(pack))
     }
 
-    /// What index objects say of some packs, with their blobs: read once more.
+    /// What index objects say of some packs, with their blobs: read once more. Where they are no longer those that
+    /// were listed, what is there now is asked.
     pub fn details(
         repository: &Repository,
         objects: &[ObjectInfo],
         packs: &BTreeSet<ObjectId>,
     ) -> Result<BTreeMap<ObjectId, PackInfo>, RepoError> {
         let mut found = BTreeMap::new();
-        for object in objects {
-            if found.len() == packs.len() {
+        let mut changed = add_details(repository, objects, packs, &mut found)?;
+        for _ in 1..LISTINGS {
+            if !changed || found.len() == packs.len() {
                 break;
             }
-            match read_object(repository, object) {
-                Ok(decoded) => {
-                    let wanted = decoded.packs.into_iter().filter(|pack| packs.contains(&pack.id));
-                    found.extend(wanted.map(|pack| (pack.id, pack)));
-                }
-                Err(error) if is_damaged(&error) => {}
-                Err(error) => return Err(error),
-            }
+            changed = add_details(repository, &repository.list(Folder::Index)?, packs, &mut found)?;
         }
         Ok(found)
     }
+}
 
-    /// Blobs that a pack of the best standing has.
-    pub fn is_good(&self, id: &BlobId) -> Result<bool, RepoError> {
-        Ok(self.index.get(id)?.is_some_and(|place| self.standing(place.pack) != Standing::Bad))
+/// Adds what is not known yet of `packs`. True when an object is not there any more.
+fn add_details(
+    repository: &Repository,
+    objects: &[ObjectInfo],
+    packs: &BTreeSet<ObjectId>,
+    found: &mut BTreeMap<ObjectId, PackInfo>,
+) -> Result<bool, RepoError> {
+    let mut changed = false;
+    for object in objects {
+        if found.len() == packs.len() {
+            break;
+        }
+        match read_object(repository, object) {
+            Ok(decoded) => {
+                for pack in decoded.packs.into_iter().filter(|pack| packs.contains(&pack.id)) {
+                    found.entry(pack.id).or_insert(pack);
+                }
+            }
+            Err(RepoError::Remote(e)) if e.is_not_found() => changed = true,
+            Err(error) if is_damaged(&error) => {}
+            Err(error) => return Err(error),
+        }
     }
+    Ok(changed)
 }
 
 fn blobs_of(pack: &PackInfo) -> usize {

@@ -222,7 +222,7 @@ impl Diagnosis {
             return Ok(Some(format!("{} is damaged", object.name)));
         }
         let mut unlisted = 0;
-        for (id, size) in self.packs.iter().filter(|(id, _)| !self.condemned.contains(*id)) {
+        for (id, size) in &self.packs {
             if self.survey.index().contains_pack(id)? {
                 continue;
             }
@@ -231,7 +231,31 @@ impl Diagnosis {
                 table => unlisted += u64::from(table.is_ok()),
             }
         }
-        Ok((unlisted > 0).then(|| format!("packs that it does not list: {unlisted}")))
+        if unlisted > 0 {
+            return Ok(Some(format!("packs that it does not list: {unlisted}")));
+        }
+        let disputed = self.misdescribed(repository)?;
+        Ok((disputed > 0)
+            .then(|| format!("packs of which it says what they do not say themselves: {disputed}")))
+    }
+
+    /// How many packs are not what an index object says, though they are what they say themselves. One that says
+    /// nothing of itself is damaged, and not misdescribed.
+    fn misdescribed(&self, repository: &Repository) -> Result<u64, RepoError> {
+        let mut count = 0;
+        let doubtful: BTreeSet<&ObjectId> =
+            self.survey.contradictions.iter().chain(self.bad.keys()).collect();
+        for (id, size) in doubtful.into_iter().filter_map(|id| Some((id, *self.packs.get(id)?))) {
+            match data::table(repository, id, size) {
+                Ok(table) => {
+                    let disputed = self.survey.contradictions.contains(id);
+                    count += u64::from(disputed || !self.survey.agrees(&table));
+                }
+                Err(e) if e.is_service_failure() => return Err(e),
+                Err(_) => {}
+            }
+        }
+        Ok(count)
     }
 }
 

@@ -1,10 +1,11 @@
 //! `repair index`: makes the index say what the packs say. Everything in it can be had from the packs'
 //! tables of contents.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::Error;
+use super::said::{Absent, Said};
 use crate::clock::Clock;
 use crate::format::index_v1::PackInfo;
 use crate::format::marker_v1::Operation;
@@ -25,11 +26,14 @@ pub struct Plan {
     damaged: Vec<ObjectInfo>,
     /// The same, replaced: only to be deleted.
     dead: Vec<ObjectInfo>,
-    /// Index objects that list packs which are gone.
+    /// Index objects that list packs which are gone, say false things of packs, or say what nobody else says
+    /// though another one claims to replace them.
     affected: Vec<ObjectInfo>,
-    /// Index objects that others replace.
+    /// Index objects that others replace, and really do.
     superfluous: Vec<ObjectInfo>,
-    gone: BTreeSet<ObjectId>,
+    absent: Absent,
+    /// Packs of which some object says what they do not say themselves.
+    misdescribed: Vec<ObjectInfo>,
     unlisted: Vec<ObjectInfo>,
     /// gc records and acceptances that cannot be read.
     records: Vec<ObjectInfo>,
@@ -45,6 +49,8 @@ pub struct Outcome {
     pub damaged_records: Vec<String>,
     /// Packs that were listed and are gone.
     pub gone: Vec<String>,
+    /// Packs of which the index says what they do not say themselves.
+    pub misdescribed: Vec<String>,
     /// Packs that no index object listed.
     pub unlisted: u64,
     /// Of these, those that are in the index now.
@@ -61,8 +67,10 @@ impl Plan {
     /// True when there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let nothing = self.damaged.is_empty() && self.gone.is_empty() && self.unlisted.is_empty();
-        nothing && !(self.delete_damaged && (!self.dead.is_empty() || !self.records.is_empty()))
+        let nothing = self.damaged.is_empty() && self.absent.gone.is_empty() && self.unlisted.is_empty();
+        nothing
+            && self.misdescribed.is_empty()
+            && !(self.delete_damaged && (!self.dead.is_empty() || !self.records.is_empty()))
     }
 
     /// What would be done.
@@ -72,7 +80,8 @@ impl Plan {
         Outcome {
             damaged: names(&[self.damaged.clone(), self.dead.clone()].concat()),
             damaged_records: names(&self.records),
-            gone: self.gone.iter().map(pack_name).collect(),
+            gone: self.absent.gone.iter().map(pack_name).collect(),
+            misdescribed: names(&self.misdescribed),
             unlisted: self.unlisted.len() as u64,
             ..Outcome::default()
         }
@@ -92,52 +101,29 @@ pub fn plan(repository: &Repository, delete_damaged: bool, monitor: &dyn Monitor
     let (records, condemned) = records(&repository)?;
     let objects = repository.list(Folder::Index)?;
     let packs = repository.list(Folder::Packs)?;
-    let there: HashSet<ObjectId> = packs.iter().map(|pack| pack.id).collect();
-    let mut listed = HashSet::new();
-    let (mut unread, mut replaced) = (Vec::new(), BTreeSet::new());
-    let mut missing: BTreeMap<ObjectId, BTreeSet<ObjectId>> = BTreeMap::new();
-    for object in &objects {
-        if monitor.cancelled() {
-            return Err(Error::Interrupted);
-        }
-        match repository.read_index(object) {
-            Ok(decoded) => {
-                replaced.extend(decoded.replaces);
-                for pack in decoded.packs {
-                    listed.insert(pack.id);
-                    if !there.contains(&pack.id) {
-                        missing.entry(pack.id).or_default().insert(object.id);
-                    }
-                }
-            }
-            // Merged by somebody meanwhile: what it said is in another one.
-            Err(RepoError::Remote(e)) if e.is_not_found() => {}
-            Err(e) if e.class() == ErrorClass::Damaged => unread.push(object.clone()),
-            Err(e) => return Err(e.into()),
-        }
-    }
-    missing.retain(|_, objects| objects.iter().any(|id| !replaced.contains(id)));
-    for pack in missing.keys().copied().collect::<Vec<_>>() {
-        // A listing may lag behind what is there.
-        match repository.remote().size(&pack_name(&pack)) {
-            Ok(_) => drop(missing.remove(&pack)),
-            Err(e) if e.is_not_found() => {}
-            Err(e) => return Err(RepoError::from(e).into()),
-        }
-    }
-    let affected: BTreeSet<ObjectId> = missing.values().flatten().copied().collect();
-    let of = |wanted: &BTreeSet<ObjectId>| -> Vec<ObjectInfo> {
-        objects.iter().filter(|object| wanted.contains(&object.id)).cloned().collect()
-    };
-    let affected = of(&affected);
+    let there: HashMap<ObjectId, u64> = packs.iter().map(|pack| (pack.id, pack.size)).collect();
+    let said = Said::read(&repository, &objects, monitor)?;
+    let absent = said.absent(&repository, &there, &condemned)?;
+    let misdescribed = said.misdescribed(&repository, &there)?;
+    let (affected, superfluous) = said.settle(&absent, &misdescribed);
     let (dead, damaged): (Vec<_>, Vec<_>) =
-        unread.into_iter().partition(|object| replaced.contains(&object.id));
-    let superfluous = of(&replaced).into_iter().filter(|o| !dead.contains(o)).collect();
-    // A prune takes packs out of the index before it deletes them: one that is condemned stays out.
-    let unlisted = packs.into_iter().filter(|p| !listed.contains(&p.id) && !condemned.contains(&p.id));
-    let unlisted = unlisted.collect();
-    let gone = missing.into_keys().collect();
-    Ok(Plan { repository, damaged, dead, affected, superfluous, gone, unlisted, records, delete_damaged })
+        said.unread.iter().cloned().partition(|object| said.replaced.contains(&object.id));
+    // Also those that are condemned: something in them may be needed. A prune that has taken one out of the index, to
+    // delete it, does so again.
+    let (listed, unlisted): (Vec<_>, Vec<_>) = packs.into_iter().partition(|pack| said.lists(&pack.id));
+    let misdescribed = listed.into_iter().filter(|pack| misdescribed.contains(&pack.id)).collect();
+    Ok(Plan {
+        repository,
+        damaged,
+        dead,
+        affected,
+        superfluous,
+        absent,
+        misdescribed,
+        unlisted,
+        records,
+        delete_damaged,
+    })
 }
 
 /// The gc records and acceptances that cannot be read, and what the others condemn.
@@ -170,18 +156,28 @@ pub fn run(
     let repository = &plan.repository;
     let mut outcome = plan.outcome();
     let deletes_gc = plan.delete_damaged && plan.records.iter().any(|object| object.name.starts_with("gc/"));
-    if !plan.gone.is_empty() || deletes_gc {
+    if !plan.absent.gone.is_empty() || !plan.misdescribed.is_empty() || deletes_gc {
         // Clients that remember the index of an earlier run learn by this that it is no longer true, and
         // by its name the set of records differs from any before, also when a damaged one goes.
-        repository.condemn(clock.now(), plan.gone.iter().copied().collect())?;
+        repository.condemn(clock.now(), plan.absent.gone.iter().copied().collect())?;
     }
     let mut writer = Writer { repository, group: Vec::new(), blobs: 0, written: 0 };
+    let misdescribed: BTreeSet<ObjectId> = plan.misdescribed.iter().map(|pack| pack.id).collect();
     for object in &plan.affected {
         let packs = repository.read_index(object)?.packs;
         packs
             .into_iter()
-            .filter(|pack| !plan.gone.contains(&pack.id))
+            .filter(|pack| !plan.absent.all.contains(&pack.id) && !misdescribed.contains(&pack.id))
             .try_for_each(|pack| writer.add(pack))?;
+    }
+    for batch in plan.misdescribed.chunks(BATCH) {
+        for table in tables(repository, batch, threads) {
+            match table {
+                // Deleted since it was listed.
+                Err(RepoError::Remote(e)) if e.is_not_found() => {}
+                table => writer.add(table?)?,
+            }
+        }
     }
     let bytes = plan.unlisted.iter().map(|pack| pack.size).sum();
     monitor.phase(Phase::ReadData, Some(bytes));
@@ -205,7 +201,8 @@ pub fn run(
     }
     let replaces: Vec<ObjectId> = plan.damaged.iter().chain(&plan.affected).map(|object| object.id).collect();
     outcome.written = writer.finish(&replaces)?;
-    // These are in the new ones, word for word; without permission to delete them they do no harm.
+    // What is true of them is in the new ones, word for word, or in others that stay. Those that only repeat it do
+    // no harm where they may not be deleted.
     for object in plan.affected.iter().chain(&plan.superfluous) {
         outcome.deleted += u64::from(repository.remove_index_object(object));
     }

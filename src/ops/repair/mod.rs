@@ -3,6 +3,7 @@
 
 pub mod index;
 pub mod packs;
+mod said;
 pub mod snapshots;
 
 use crate::model::{Classify, ErrorClass};

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::snapshots::{self, Request};
+use super::{Error, index, packs};
 use crate::clock::{Clock, SystemClock};
+use crate::format::index_v1::PackInfo;
+use crate::format::pack_v1::BlobInfo;
 use crate::format::segment_v1::{self, Segment};
 use crate::model::{
     BlobId, BlobKind, Content, Entry, EntryKind, ManifestRef, Metadata, ObjectId, Reason, RepoPath, Slice,
@@ -15,8 +18,8 @@ use crate::ops::check::{self, ReadData};
 use crate::remote::{Memory, Remote};
 use crate::repo::tests::repository;
 use crate::repo::{
-    BlobReader, Catalog, ManifestReader, ManifestWriter, Packer, PackerOptions, RepoError, Repository,
-    SegmentSink, SharedIndex, pack_name,
+    BlobReader, Catalog, Folder, ManifestReader, ManifestWriter, ObjectInfo, Packer, PackerOptions,
+    RepoError, Repository, SegmentSink, SharedIndex, pack_name,
 };
 use crate::report::{Monitor, Silent};
 
@@ -113,11 +116,64 @@ impl World {
         check::run(&self.repository, ReadData::All, 2, &monitor, &clock).unwrap()
     }
 
-    fn repair(&self) -> snapshots::Outcome {
+    fn try_repair(&self) -> Result<snapshots::Outcome, Error> {
         let monitor: Arc<dyn Monitor> = Arc::new(Silent);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let request = Request { dry_run: false, forget_originals: false, packer: PackerOptions::new(1) };
-        snapshots::run(&self.repository, &request, &monitor, &clock).unwrap()
+        snapshots::run(&self.repository, &request, &monitor, &clock)
+    }
+
+    fn repair(&self) -> snapshots::Outcome {
+        self.try_repair().unwrap()
+    }
+
+    fn repair_packs(&self) -> Result<packs::Outcome, Error> {
+        let monitor: Arc<dyn Monitor> = Arc::new(Silent);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let options = PackerOptions::new(1);
+        packs::run(&self.repository, &packs::Which::Known, options, false, &monitor, &clock)
+    }
+
+    fn repair_index(&self) -> index::Outcome {
+        let monitor: Arc<dyn Monitor> = Arc::new(Silent);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let plan = index::plan(&self.repository, false, monitor.as_ref()).unwrap();
+        assert!(!plan.is_empty());
+        index::run(&plan, 1, &monitor, &clock).unwrap()
+    }
+
+    /// The index object that lists the data pack, and what it says of it.
+    fn listed(&self) -> (ObjectInfo, PackInfo) {
+        let objects = self.repository.list(Folder::Index).unwrap();
+        let found = objects.into_iter().find_map(|object| {
+            let packs = self.repository.read_index(&object).unwrap().packs;
+            Some((object, packs.into_iter().find(|pack| pack.id == self.data)?))
+        });
+        found.unwrap()
+    }
+
+    /// Somebody with a writer key says that the data pack holds something else.
+    fn lie(&self, seed: u8) {
+        let (_, mut pack) = self.listed();
+        for blob in pack.frames.iter_mut().flat_map(|frame| &mut frame.blobs) {
+            *blob = BlobInfo::new(
+                BlobId(*blake3::hash(&[&blob.id().0[..], &[seed]].concat()).as_bytes()),
+                blob.length,
+            );
+        }
+        self.repository.publish_index(&[pack]).unwrap();
+    }
+
+    /// No repair but that of the index believes what is said, and after that one all is well.
+    fn index_is_put_right(&self) {
+        for refused in [self.repair_packs().map(drop), self.try_repair().map(drop)] {
+            assert!(matches!(refused, Err(Error::Index(_))), "{refused:?}");
+        }
+        assert_eq!(self.repository.condemnations().unwrap(), []);
+        self.repair_index();
+        let found = self.check();
+        assert_eq!((found.problems, found.packs), (Vec::new(), self.leaves.len() as u64 + 2));
+        assert_eq!(self.repair().snapshots.len(), 0);
     }
 
     /// Takes a pack away for as long as something is done.
@@ -231,4 +287,77 @@ fn a_large_index_is_checked_from_a_file() {
     let hurt = world.without(&world.data, || world.check().problems);
     assert_eq!(hurt.len(), 1, "{hurt:?}");
     assert_eq!((hurt[0].path_count, hurt[0].paths.len()), ((FOLDERS * FILES) as u64, 100));
+}
+
+#[test]
+fn a_false_description_of_a_pack_is_no_reason_to_give_anything_up() {
+    // Which of two is read first is chance.
+    for seed in 0..4 {
+        let world = World::new();
+        world.lie(seed);
+        assert!(!world.check().problems.is_empty());
+        world.index_is_put_right();
+    }
+}
+
+#[test]
+fn a_false_description_is_put_right_though_there_is_no_other() {
+    let world = World::new();
+    let (truth, _) = world.listed();
+    world.lie(0);
+    world.remote.delete(&truth.name).unwrap();
+    // Only the pack itself tells.
+    assert!(!world.check().problems.is_empty());
+    world.index_is_put_right();
+}
+
+/// What contradicts itself is left alone: what is true of it must not be dropped.
+#[test]
+fn a_merge_keeps_all_that_is_said_of_a_pack() {
+    for seed in 0..4 {
+        let world = World::new();
+        world.lie(seed);
+        let (_, one) = world.listed();
+        for n in 0..40u8 {
+            let pack = PackInfo { id: ObjectId([n; 32]), ..one.clone() };
+            world.repository.publish_index(&[pack]).unwrap();
+        }
+        let there = world.repository.list(Folder::Index).unwrap();
+        let before = there.len();
+        let after = world.repository.merge_index(there).unwrap();
+        assert!(after.len() < before / 2, "{} of {before}", after.len());
+        let said = after.iter().flat_map(|object| world.repository.read_index(object).unwrap().packs);
+        assert_eq!(said.filter(|pack| pack.id == world.data).count(), 2);
+    }
+}
+
+#[test]
+fn an_object_that_calls_all_others_superfluous_costs_nothing() {
+    let world = World::new();
+    let all: Vec<ObjectId> =
+        world.repository.list(Folder::Index).unwrap().into_iter().map(|object| object.id).collect();
+    world.repository.write_index_objects(&[], &all).unwrap();
+    // Something else is to be done.
+    let (gone, lost) = &world.leaves[0];
+    world.remote.delete(&pack_name(gone)).unwrap();
+    world.repair_index();
+    let found = world.check();
+    assert_eq!(found.packs, world.leaves.len() as u64 + 1);
+    let first = lost.first().unwrap().to_string();
+    assert!(found.problems.iter().all(|p| p.message.contains(&format!("from {first} "))), "{found:?}");
+}
+
+/// That a pack is condemned does not say that nothing in it is needed.
+#[test]
+fn an_index_that_is_made_anew_has_condemned_packs_too() {
+    let world = World::new();
+    let time = Timestamp::from_secs(1_771_459_300);
+    world.repository.condemn(time, vec![world.data, world.leaves[0].0]).unwrap();
+    for listed in world.remote.list("index").unwrap() {
+        world.remote.delete(&listed.name).unwrap();
+    }
+    assert!(matches!(world.try_repair(), Err(Error::Index(_))));
+    world.repair_index();
+    assert_eq!(world.check().problems, []);
+    assert_eq!(world.repair().snapshots.len(), 0);
 }
