@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::requests::{Session, SnapshotInfo};
 use super::{AppError, run};
-use crate::model::SnapshotKind;
+use crate::model::{Classify, ErrorClass, SnapshotKind};
 use crate::ops::select;
 use crate::repo::{Catalog, CatalogEntry, Repository};
 
@@ -63,9 +63,12 @@ pub fn resolve(session: &Session, word: &str, sources: &Sources) -> Result<Strin
             Ok(info) if !sources.take(&info) => {}
             Ok(info) if left == 0 => return Ok(info.id.to_string()),
             Ok(_) => left -= 1,
-            Err(error) => {
+            // What is damaged, or has been forgotten since, is passed over. One that cannot be had now may be the one
+            // that is meant.
+            Err(error) if error.class() == ErrorClass::Damaged => {
                 session.monitor.warning(None, &format!("{error}; looking for another snapshot"));
             }
+            Err(error) => return Err(error),
         }
     }
     Err(select::Error::NoMatch(word.to_owned()).into())

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::check::{Problem, ReadData, choose};
+use super::check::{Problem, ReadData, believed, choose};
 use crate::clock::Clock;
 use crate::crypto;
 use crate::model::{Classify, ErrorClass, ObjectId, Timestamp};
@@ -109,7 +109,8 @@ pub fn run(
         objects.extend(list(remote, folder, &mut outcome.notes)?);
     }
     let packs: Vec<(ObjectId, u64)> = objects.iter().filter(|o| o.is_pack).map(|o| (o.id, o.size)).collect();
-    let mut reads = cache.as_ref().map(Cache::reads).unwrap_or_default();
+    let reads = cache.as_ref().map(Cache::reads).unwrap_or_default();
+    let mut reads = believed(reads, clock.now());
     let draw = crypto::random().map_err(|e| RepoError::Key(e.to_string()))?;
     let mut chosen: BTreeSet<ObjectId> = choose(&packs, subset, &reads, &draw).into_iter().collect();
     let noted = cache.as_ref().map(Cache::damage).unwrap_or_default();
@@ -120,7 +121,7 @@ pub fn run(
     let scrub = Scrub { remote, monitor: monitor.as_ref(), bytes_read: AtomicU64::new(0) };
     let told = scrub.told(&objects)?;
     outcome.told = told.len() as u64;
-    let found = scrub.compare(&objects, &told, threads)?;
+    let (found, failure) = scrub.compare(&objects, &told, threads);
     outcome.bytes_read = scrub.bytes_read.into_inner();
     outcome.objects = found.len() as u64;
     let now = clock.now().secs;
@@ -156,12 +157,24 @@ pub fn run(
             monitor.warning(None, &format!("what was found cannot be remembered: {error}"));
         }
     }
+    // What was found by then counts, and is remembered.
+    if let Some(error) = failure {
+        tell(&outcome.problems, monitor.as_ref());
+        return Err(error.into());
+    }
     if monitor.cancelled() && outcome.problems.is_empty() {
         return Err(Error::Interrupted);
     }
     let taken = clock.monotonic().saturating_sub(started);
     outcome.duration_ms = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
     Ok(outcome)
+}
+
+/// Says what was found, where there is no outcome to say it in.
+fn tell(problems: &[Problem], monitor: &dyn Monitor) {
+    for Problem { object, message, .. } in problems {
+        monitor.warning(None, &format!("{object}: {message}"));
+    }
 }
 
 fn problem(object: &str, message: &str) -> Problem {
@@ -213,44 +226,47 @@ impl Scrub<'_> {
         Ok(all)
     }
 
-    /// Compares; what is wrong with each object that was reached, by its number.
+    /// Compares until something fails; what is wrong with each object that was reached, by its number.
     fn compare(
         &self,
         objects: &[Object],
         told: &BTreeMap<String, [u8; 32]>,
         threads: usize,
-    ) -> Result<BTreeMap<usize, Option<String>>, RemoteError> {
+    ) -> (BTreeMap<usize, Option<String>>, Option<RemoteError>) {
         let threads = threads.max(self.remote.parallel_requests()).clamp(1, objects.len().max(1));
         let next = AtomicUsize::new(0);
-        let found = Mutex::new(BTreeMap::new());
+        let (found, failure) = (Mutex::new(BTreeMap::new()), Mutex::new(None));
+        let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner);
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
                     loop {
                         let number = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(object) = objects.get(number).filter(|_| !self.monitor.cancelled()) else {
-                            break;
-                        };
+                        let over = self.monitor.cancelled() || failed().is_some();
+                        let Some(object) = objects.get(number).filter(|_| !over) else { break };
                         let verdict = match told.get(&object.name) {
-                            Some(hash) => Some(Ok(*hash)),
-                            None => self.read(object).transpose(),
+                            Some(hash) => Ok(Some(*hash)),
+                            None => self.read(object),
                         };
-                        if let Some(verdict) = verdict {
-                            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                            found.insert(number, verdict.map(|hash| hash == object.id.0));
-                        }
+                        let verdict = match verdict {
+                            Ok(None) => continue,
+                            Ok(Some(hash)) if hash == object.id.0 => None,
+                            Ok(Some(_)) => Some("its content does not match its name".to_string()),
+                            Err(e) if e.says_nothing() => {
+                                failed().get_or_insert(e);
+                                break;
+                            }
+                            Err(e) => Some(e.to_string()),
+                        };
+                        found.lock().unwrap_or_else(PoisonError::into_inner).insert(number, verdict);
                     }
                 });
             }
         });
-        let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let judged = |(number, found): (usize, Result<bool, RemoteError>)| match found {
-            Ok(true) => Ok((number, None)),
-            Ok(false) => Ok((number, Some("its content does not match its name".to_string()))),
-            Err(e @ RemoteError::Service { .. }) => Err(e),
-            Err(e) => Ok((number, Some(e.to_string()))),
-        };
-        found.into_iter().map(judged).collect()
+        (
+            found.into_inner().unwrap_or_else(PoisonError::into_inner),
+            failure.into_inner().unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// The hash of what is there; `None` for an object that is gone: after it was listed, somebody removed it.

@@ -20,6 +20,8 @@ pub use memory::Memory;
 pub use rclone::Rclone;
 pub use retry::{Policy, Retrying};
 
+use rustix::io::Errno;
+
 pub use crate::rclone::Fault;
 
 use crate::model::{Classify, ErrorClass};
@@ -109,7 +111,24 @@ pub enum RemoteError {
     },
 }
 
+/// What the system says of a file or of the medium below it, rather than of the way to them.
+const OF_THE_OBJECT: [Errno; 6] =
+    [Errno::IO, Errno::BADMSG, Errno::UCLEAN, Errno::ISDIR, Errno::NOTDIR, Errno::LOOP];
+
 impl RemoteError {
+    /// True when nothing is known of the object: the service failed, or the disk is not there, or this process may not
+    /// read it or has too many files open. An object that cannot be read for any other reason is not as it should be.
+    #[must_use]
+    pub fn says_nothing(&self) -> bool {
+        match self {
+            Self::Service { .. } => true,
+            Self::Io { source, .. } => {
+                Errno::from_io_error(source).is_some_and(|errno| !OF_THE_OBJECT.contains(&errno))
+            }
+            Self::NotFound { .. } | Self::Size { .. } | Self::Exists { .. } => false,
+        }
+    }
+
     /// True when the object is not there.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

@@ -24,6 +24,9 @@ pub enum Damage {
     Damaged,
     /// A part of it was read and was not what it should be: worth a closer look.
     Suspected,
+    /// All of it was read: its bytes are those that its name was made from, and not what the index says. Another
+    /// look at them says nothing new.
+    False,
 }
 
 impl Damage {
@@ -32,11 +35,14 @@ impl Damage {
             Self::Missing => "missing",
             Self::Damaged => "damaged",
             Self::Suspected => "suspected",
+            Self::False => "false",
         }
     }
 
     fn from_word(word: &str) -> Option<Self> {
-        [Self::Missing, Self::Damaged, Self::Suspected].into_iter().find(|damage| damage.word() == word)
+        [Self::Missing, Self::Damaged, Self::Suspected, Self::False]
+            .into_iter()
+            .find(|damage| damage.word() == word)
     }
 }
 
@@ -107,6 +113,7 @@ mod tests {
             (ObjectId([1; 32]), Damage::Missing),
             (ObjectId([2; 32]), Damage::Damaged),
             (ObjectId([3; 32]), Damage::Suspected),
+            (ObjectId([4; 32]), Damage::False),
         ]
         .into();
         let text = encode(&packs);

@@ -162,10 +162,10 @@ pub enum RepoError {
 }
 
 impl RepoError {
-    /// True when the storage service, and not what it stores, is at fault: nothing is known of the object.
+    /// True when the storage service or the disk, and not what it stores, is at fault: nothing is known of the object.
     #[must_use]
     pub fn is_service_failure(&self) -> bool {
-        matches!(self, Self::Remote(RemoteError::Service { .. }))
+        matches!(self, Self::Remote(error) if error.says_nothing())
     }
 
     /// True when what is there was sealed with keys that are newer than those at hand.

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use super::listings::Listings;
 use crate::clock::Clock;
 use crate::model::ObjectId;
-use crate::remote::RemoteError;
 use crate::repo::{Damage, RepoError, Repository, hash_object, pack_name};
 use crate::report::Monitor;
 
@@ -80,14 +79,14 @@ impl<'a> Heal<'a> {
             (Err(e), _) if e.is_not_found() => return Ok(Found::Gone),
             (Err(e), _) => return Err(e.into()),
             (Ok(_), Damage::Missing) => return Ok(Found::Sound),
-            (Ok(_), Damage::Damaged) => return Ok(Found::Damaged),
-            (Ok(size), Damage::Suspected) => hash_object(remote, &name, size),
+            (Ok(_), Damage::False) => return Ok(Found::Damaged),
+            (Ok(size), Damage::Damaged | Damage::Suspected) => hash_object(remote, &name, size),
         };
         match hash {
             Ok(hash) if hash == pack.0 => Ok(Found::Sound),
-            Ok(_) | Err(RemoteError::Size { .. }) => Ok(Found::Damaged),
             Err(e) if e.is_not_found() => Ok(Found::Gone),
-            Err(e) => Err(e.into()),
+            Err(e) if e.says_nothing() => Err(e.into()),
+            Ok(_) | Err(_) => Ok(Found::Damaged),
         }
     }
 }

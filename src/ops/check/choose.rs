@@ -3,10 +3,20 @@
 use std::collections::BTreeMap;
 
 use super::ReadData;
-use crate::model::ObjectId;
+use crate::model::{ObjectId, Timestamp};
 
 /// A pack and its stored bytes.
 pub(in crate::ops) type SizedPack = (ObjectId, u64);
+
+/// When packs were read, as far as that can be believed: a time after `now` was told by a clock that was wrong, and
+/// says nothing.
+pub(in crate::ops) fn believed(
+    mut reads: BTreeMap<ObjectId, i64>,
+    now: Timestamp,
+) -> BTreeMap<ObjectId, i64> {
+    reads.retain(|_, time| *time <= now.secs);
+    reads
+}
 
 /// Chooses packs. `reads` tells when each was last read; of those that were read at one time, or never,
 /// `draw` decides, so that machines that remember nothing cover all in time too.
@@ -84,6 +94,15 @@ mod tests {
         // One that was never read is the most urgent.
         reads.remove(&oldest[2]);
         assert_eq!(choose(&packs, ReadData::Bytes(1), &reads, &[9; 32]), [oldest[2]]);
+    }
+
+    #[test]
+    fn what_was_read_tomorrow_was_never_read() {
+        let packs = packs(3);
+        let reads = [(packs[0].0, 50), (packs[1].0, 100), (packs[2].0, 101)].into();
+        let reads = believed(reads, Timestamp::from_secs(100));
+        assert_eq!(reads.len(), 2);
+        assert_eq!(choose(&packs, ReadData::Bytes(1), &reads, &[9; 32]), [packs[2].0]);
     }
 
     #[test]

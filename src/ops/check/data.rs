@@ -1,7 +1,7 @@
 //! Reading packs whole: hash, table of contents, every frame, every blob.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::verdict;
@@ -23,12 +23,33 @@ const TAIL: u64 = 128 << 10;
 pub(in crate::ops) struct Fault {
     pub(in crate::ops) message: String,
     pub(in crate::ops) lost: BTreeSet<BlobId>,
+    /// Its bytes are those that its name was made from: another look finds the same.
+    pub(in crate::ops) hash_fits: bool,
 }
 
-/// What became of each pack: nothing is wrong, or this.
-pub(super) type Results = BTreeMap<ObjectId, Option<Fault>>;
+/// What became of packs.
+#[derive(Default)]
+pub(super) struct Results {
+    /// Of those that were read: nothing is wrong, or this.
+    pub(super) packs: BTreeMap<ObjectId, Option<Fault>>,
+    /// Why the others were not, unless the user asked to stop.
+    pub(super) failure: Option<RepoError>,
+}
 
-/// Reads packs, several at once. Those that were not reached when the user asked to stop are left out.
+impl Results {
+    /// An error says something of the pack, or ends the reading.
+    fn settle(&mut self, id: ObjectId, error: RepoError, lost: BTreeSet<BlobId>) {
+        match verdict(error) {
+            Ok(message) => {
+                self.packs.insert(id, Some(Fault { message, lost, hash_fits: false }));
+            }
+            Err(error) => drop(self.failure.get_or_insert(error)),
+        }
+    }
+}
+
+/// Reads packs, several at once. Those that were not reached when the user asked to stop, or when the remote failed,
+/// are left out.
 pub(super) fn read(
     repository: &Repository,
     survey: &Survey,
@@ -37,7 +58,7 @@ pub(super) fn read(
     threads: usize,
     monitor: &dyn Monitor,
 ) -> Result<Results, RepoError> {
-    let mut results = in_threads(repository, packs, threads, monitor, |(id, size)| {
+    let first = in_threads(repository, packs, threads, monitor, |(id, size)| {
         let bytes = PackBytes::open(repository, id, *size)?;
         // Its own table, so that the whole index need not be in memory.
         let table = table_of(repository, id, *size, &mut |offset, len| bytes.range(offset, len))?;
@@ -47,84 +68,89 @@ pub(super) fn read(
         } else {
             Ok(None)
         }
-    })?;
-    let others: BTreeSet<ObjectId> =
-        results.iter().filter(|(_, result)| !matches!(result, Ok(Some(_)))).map(|(id, _)| *id).collect();
-    if !others.is_empty() {
-        let details: Vec<PackInfo> = Survey::details(repository, objects, &others)?.into_values().collect();
-        let sized: Vec<(ObjectId, u64)> = details.iter().map(|pack| (pack.id, pack.size)).collect();
-        let again = in_threads(repository, &sized, threads, monitor, |(id, size)| {
-            let Some(pack) = details.iter().find(|pack| pack.id == *id) else { return Ok(None) };
-            let bytes = PackBytes::open(repository, id, *size)?;
-            scan(repository, pack, bytes, &mut |_, _| Ok(())).map(Some)
-        })?;
-        for (id, result) in again {
-            let first = results.remove(&id);
-            let result = match (result, first) {
-                (Ok(Some(None)), Some(Ok(None))) => {
-                    fault("its table of contents differs from the index", None)
-                }
-                (Ok(Some(None)), Some(Err(error))) => fault(&verdict(error)?, None),
-                (Ok(Some(found)), _) => Ok(Some(found)),
-                (Ok(None), _) => continue,
-                (Err(error), _) => fault(&verdict(error)?, details.iter().find(|pack| pack.id == id)),
-            };
-            results.insert(id, result);
+    });
+    let (mut results, mut others) = (Results::default(), BTreeMap::new());
+    for (id, result) in first {
+        match result {
+            Ok(Some(found)) => drop(results.packs.insert(id, found)),
+            Ok(None) => drop(others.insert(id, None)),
+            Err(error) => match verdict(error) {
+                Ok(message) => drop(others.insert(id, Some(message))),
+                Err(error) => drop(results.failure.get_or_insert(error)),
+            },
         }
     }
-    let mut found = Results::new();
-    for (id, result) in results {
-        found.insert(
-            id,
-            match result {
-                Ok(result) => result.flatten(),
-                // In no index object any more: nobody counts on it.
-                Err(error) => Some(Fault { message: verdict(error)?, lost: BTreeSet::new() }),
-            },
-        );
+    if others.is_empty() || results.failure.is_some() {
+        return Ok(results);
     }
-    Ok(found)
+    let wanted = others.keys().copied().collect();
+    let details: Vec<PackInfo> = Survey::details(repository, objects, &wanted)?.into_values().collect();
+    let sized: Vec<(ObjectId, u64)> = details.iter().map(|pack| (pack.id, pack.size)).collect();
+    let again = in_threads(repository, &sized, threads, monitor, |(id, size)| {
+        let Some(pack) = details.iter().find(|pack| pack.id == *id) else { return Ok(None) };
+        let bytes = PackBytes::open(repository, id, *size)?;
+        scan(repository, pack, bytes, &mut |_, _| Ok(())).map(Some)
+    });
+    for (id, result) in again {
+        let first = others.remove(&id).flatten();
+        match result {
+            Ok(Some(None)) => {
+                let message = first.unwrap_or_else(|| "its table of contents differs from the index".into());
+                let fault = Fault { message, lost: BTreeSet::new(), hash_fits: true };
+                results.packs.insert(id, Some(fault));
+            }
+            Ok(Some(found)) => drop(results.packs.insert(id, found)),
+            Ok(None) => {}
+            Err(error) => results.settle(id, error, all_blobs(&details, &id)),
+        }
+    }
+    if !monitor.cancelled() && results.failure.is_none() {
+        // In no index object any more: nobody counts on it.
+        let rest = others.into_iter().filter_map(|(id, message)| Some((id, message?)));
+        let fault = |message| Some(Fault { message, lost: BTreeSet::new(), hash_fits: false });
+        results.packs.extend(rest.map(|(id, message)| (id, fault(message))));
+    }
+    Ok(results)
+}
+
+/// All that the index says is in a pack.
+fn all_blobs(details: &[PackInfo], id: &ObjectId) -> BTreeSet<BlobId> {
+    let pack = details.iter().find(|pack| pack.id == *id);
+    let blobs = pack.into_iter().flat_map(|pack| &pack.frames).flat_map(|frame| &frame.blobs);
+    blobs.map(|blob| blob.id()).collect()
 }
 
 type Scanned = Result<Option<Option<Fault>>, RepoError>;
 
-/// All that the index says is in `pack` is lost.
-fn fault(message: &str, pack: Option<&PackInfo>) -> Scanned {
-    let blobs = pack.into_iter().flat_map(|pack| &pack.frames).flat_map(|frame| &frame.blobs);
-    let lost = blobs.map(|blob| blob.id()).collect();
-    Ok(Some(Some(Fault { message: message.to_string(), lost })))
-}
-
+/// What `read` says of each pack that was reached before something failed.
 fn in_threads(
     repository: &Repository,
     packs: &[(ObjectId, u64)],
     threads: usize,
     monitor: &dyn Monitor,
     read: impl Fn(&(ObjectId, u64)) -> Scanned + Sync,
-) -> Result<BTreeMap<ObjectId, Scanned>, RepoError> {
+) -> BTreeMap<ObjectId, Scanned> {
     let parallel = repository.remote().parallel_requests().min(PACKS_AT_ONCE);
-    let next = AtomicUsize::new(0);
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let found = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
         for _ in 0..threads.max(parallel).clamp(1, packs.len().max(1)) {
             scope.spawn(|| {
                 while !monitor.cancelled()
+                    && !failed.load(Ordering::Relaxed)
                     && let Some(pack) = packs.get(next.fetch_add(1, Ordering::Relaxed))
                 {
                     let result = read(pack);
+                    if result.as_ref().is_err_and(RepoError::is_service_failure) {
+                        failed.store(true, Ordering::Relaxed);
+                    }
                     monitor.progress(1, pack.1);
                     found.lock().unwrap_or_else(PoisonError::into_inner).insert(pack.0, result);
                 }
             });
         }
     });
-    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let known = |(id, result): (ObjectId, Scanned)| match result {
-        // Nobody knows whether it is damaged.
-        Err(error) if error.is_service_failure() => Err(error),
-        result => Ok((id, result)),
-    };
-    found.into_iter().map(known).collect()
+    found.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a pack says of itself. An error says why that cannot be had.
@@ -260,12 +286,13 @@ pub(in crate::ops) fn scan(
         }
     }
     let ending = bytes.next(pack.size.saturating_sub(bytes.at))?;
-    if bytes.hash.finish() != pack.id.0 {
+    let hash_fits = bytes.hash.finish() == pack.id.0;
+    if !hash_fits {
         message = Some("its content does not match its name".to_string());
     } else if let Err(error) = check_table(repository, &key, &ending, pack) {
         message.get_or_insert(error);
     }
-    Ok(message.map(|message| Fault { message, lost }))
+    Ok(message.map(|message| Fault { message, lost, hash_fits }))
 }
 
 /// The table of contents must open and agree with the index. `ending` is what follows the last frame.

@@ -9,14 +9,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(in crate::ops) use self::choose::choose;
+pub(in crate::ops) use self::choose::{believed, choose};
 use self::walk::{LostBlobs, Walks};
 use crate::clock::Clock;
 use crate::crypto;
 use crate::format::marker_v1::Operation;
 use crate::model::{BlobId, Classify, ErrorClass, ObjectId, Timestamp};
 use crate::repo::{
-    BlobReader, Catalog, Damage, Folder, ObjectInfo, RepoError, Repository, Standing, Survey, pack_name,
+    BlobReader, Catalog, CatalogEntry, Damage, Folder, ObjectInfo, RepoError, Repository, Standing, Survey,
+    pack_name, parse_name,
 };
 use crate::report::{Monitor, Phase};
 
@@ -150,7 +151,7 @@ pub fn run(
     check.removals()?;
     if check.read(&state, read_data)? {
         // Of what is damaged, some may be elsewhere.
-        state.survey = check.survey(&state.objects, &state.packs, &condemned)?;
+        check.look_again(&mut state, &condemned)?;
     }
     check.index(&state)?;
     check.snapshots(&state, &condemned, &catalogs)?;
@@ -197,7 +198,7 @@ impl Diagnosis {
         let condemned = check.gc_records()?;
         let mut state = check.state(&condemned)?;
         if check.read(&state, if all { ReadData::All } else { ReadData::No })? {
-            state.survey = check.survey(&state.objects, &state.packs, &condemned)?;
+            check.look_again(&mut state, &condemned)?;
         }
         let State { survey, objects, packs } = state;
         Ok(Self { survey, objects, packs, bad: check.bad, lost: check.lost, condemned })
@@ -296,6 +297,12 @@ pub(super) fn verdict(error: RepoError) -> Result<String, RepoError> {
     if error.is_service_failure() || local { Err(error) } else { Ok(error.to_string()) }
 }
 
+/// True when a snapshot that was listed, and cannot be found, is not listed any more: somebody has removed it.
+pub(super) fn is_forgotten(repository: &Repository, entry: &CatalogEntry) -> Result<bool, RepoError> {
+    let Some((folder, ..)) = parse_name(&entry.name) else { return Ok(false) };
+    Ok(repository.list(folder)?.iter().all(|object| object.name != entry.name))
+}
+
 impl Check<'_> {
     /// What a writer key can say of the rest: nothing of what snapshots need, so that every bad pack counts.
     fn sealed(&mut self, catalogs: &[Catalog]) {
@@ -310,12 +317,23 @@ impl Check<'_> {
 
     fn end(mut self, started: Duration) -> Result<Outcome, Error> {
         self.outcome.notes.sort();
+        self.outcome.notes.dedup();
         if self.monitor.cancelled() && self.outcome.problems.is_empty() {
             return Err(Error::Interrupted);
         }
         let taken = self.clock.monotonic().saturating_sub(started);
         self.outcome.duration_ms = u64::try_from(taken.as_millis()).unwrap_or(u64::MAX);
         Ok(self.outcome)
+    }
+
+    /// Surveys anew with what is known of packs now. Reading them may have taken hours: when the index objects are
+    /// no longer those that were listed, what is there now counts.
+    fn look_again(&mut self, state: &mut State, condemned: &BTreeSet<ObjectId>) -> Result<(), RepoError> {
+        match self.survey(&state.objects, &state.packs, condemned) {
+            Err(RepoError::Remote(e)) if e.is_not_found() => *state = self.state(condemned)?,
+            other => state.survey = other?,
+        }
+        Ok(())
     }
 
     /// Lists the index and then the packs, and reads the index.
@@ -332,7 +350,8 @@ impl Check<'_> {
             };
             // Packs are deleted when no index object lists them any more.
             if !self.bad.is_empty() && tries < LISTINGS && self.repository.list(Folder::Index)? != objects {
-                self.bad.clear();
+                // Those that were read are what they are.
+                self.bad.retain(|id, _| self.lost.contains_key(id));
                 continue;
             }
             self.strangers(strangers);
@@ -375,7 +394,7 @@ impl Check<'_> {
         let listed = state.survey.index().packs()?;
         let there: Vec<(ObjectId, u64)> =
             listed.iter().map(|p| (p.id, p.size)).filter(|(id, _)| !self.bad.contains_key(id)).collect();
-        let mut reads = cache.reads();
+        let mut reads = believed(cache.reads(), self.clock.now());
         let draw = crypto::random().map_err(|e| RepoError::Key(e.to_string()))?;
         let mut chosen: BTreeSet<ObjectId> = choose(&there, read_data, &reads, &draw).into_iter().collect();
         chosen.extend(noted.keys());
@@ -386,7 +405,8 @@ impl Check<'_> {
         }
         let (survey, objects) = (&state.survey, &state.objects);
         let results = data::read(self.repository, survey, objects, &chosen, self.threads, self.monitor)?;
-        let (now, mut found) = (self.clock.now(), false);
+        let data::Results { packs: results, failure } = results;
+        let (now, mut found, mut disproved) = (self.clock.now(), false, BTreeSet::new());
         for (id, size) in chosen {
             let Some(result) = results.get(&id) else { continue };
             self.outcome.packs_read += 1;
@@ -397,6 +417,9 @@ impl Check<'_> {
                     found = true;
                     reads.remove(&id);
                     self.bad.insert(id, fault.message.clone());
+                    if fault.hash_fits {
+                        disproved.insert(id);
+                    }
                     self.lost.insert(id, fault.lost.clone());
                 }
             }
@@ -411,19 +434,33 @@ impl Check<'_> {
             cache.change_damage(|packs| {
                 packs.retain(|id, _| !matches!(results.get(id), Some(None)));
                 for id in self.bad.keys() {
-                    let there = state.packs.contains_key(id);
-                    packs.insert(*id, if there { Damage::Damaged } else { Damage::Missing });
+                    let damage = match (state.packs.contains_key(id), disproved.contains(id)) {
+                        (false, _) => Damage::Missing,
+                        (true, true) => Damage::False,
+                        (true, false) => Damage::Damaged,
+                    };
+                    packs.insert(*id, damage);
                 }
                 packs.retain(|id, damage| match damage {
                     Damage::Missing => self.bad.contains_key(id),
-                    Damage::Damaged | Damage::Suspected => state.packs.contains_key(id),
+                    Damage::Damaged | Damage::Suspected | Damage::False => state.packs.contains_key(id),
                 });
             })
         });
         if let Err(error) = remembered {
             self.monitor.warning(None, &format!("what was read cannot be remembered: {error}"));
         }
-        Ok(found)
+        // What was found by then counts, and is remembered.
+        match failure {
+            Some(error) => {
+                let tell = |(id, message): (&ObjectId, &String)| {
+                    self.monitor.warning(None, &format!("{}: {message}", pack_name(id)));
+                };
+                self.bad.iter().for_each(tell);
+                Err(error)
+            }
+            None => Ok(found),
+        }
     }
 
     /// Walks every snapshot, and tells of damaged packs what they hurt.
@@ -443,11 +480,14 @@ impl Check<'_> {
             if self.monitor.cancelled() {
                 break;
             }
-            self.outcome.snapshots += 1;
             match self.repository.snapshot(entry) {
                 Ok(snapshot) => walks.snapshot(&entry.id.short(), &entry.name, &snapshot)?,
+                Err(RepoError::Remote(e)) if e.is_not_found() && is_forgotten(self.repository, entry)? => {
+                    continue;
+                }
                 Err(e) => unreadable.push(problem(&entry.name, verdict(e)?)),
             }
+            self.outcome.snapshots += 1;
         }
         let Reach { relied, exposed, mut hurt, problems } = walks.reach;
         self.outcome.problems.extend(unreadable);

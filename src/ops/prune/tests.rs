@@ -4,6 +4,7 @@
 mod crashes;
 mod phases;
 mod races;
+mod rot;
 mod years;
 
 use std::collections::BTreeMap;

@@ -71,6 +71,9 @@ pub fn run(
     }
     let all = matches!(which, Which::All);
     let known = Diagnosis::make(repository, all, packer.threads, monitor.as_ref(), clock.as_ref())?;
+    if monitor.cancelled() {
+        return Err(Error::Interrupted);
+    }
     if let Some(fault) = known.index_fault(repository)? {
         return Err(Error::Index(fault));
     }

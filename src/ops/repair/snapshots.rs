@@ -15,7 +15,7 @@ use crate::model::{
     BlobId, BlobKind, Content, Entry, EntryKind, FileError, ManifestRef, Metadata, ObjectId, RepoPath, Slice,
     Slices, Snapshot, SnapshotKind, Timestamp,
 };
-use crate::ops::check::Diagnosis;
+use crate::ops::check::{Diagnosis, is_forgotten};
 use crate::ops::history;
 use crate::ops::tree::{LostPart, Proven, Visitor, Walk};
 use crate::repo::{
@@ -115,6 +115,9 @@ pub fn run(
                 }
             }
             Err(e) if e.is_service_failure() => return Err(e.into()),
+            Err(RepoError::Remote(e)) if e.is_not_found() && is_forgotten(repository, &entry)? => {
+                outcome.checked -= 1;
+            }
             Err(e) => outcome.snapshots.push(Damaged::hopeless(&entry, e.to_string())),
         }
     }
