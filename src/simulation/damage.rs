@@ -9,6 +9,7 @@ use super::world::{DAY, Op, Saved, Text, World, silent};
 use crate::clock::Clock;
 use crate::crypto::{seeded, sha256};
 use crate::ops::check::{self, ReadData};
+use crate::ops::history;
 
 /// What is done to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,21 +85,31 @@ pub(super) fn rich(seed: u64) -> World {
     world.pass(60);
     world.target = world.run(0, Op::Backup);
     world.run(0, Op::Accept);
-    // The second safety snapshot is forgotten, so that a prune has something to condemn.
-    for last in [false, true] {
+    // Some safety snapshots are forgotten, so that prunes have something to condemn. Of each kind there are two
+    // objects at least: what else could be in the place of one?
+    for n in 0..4 {
         let text = world.fresh(30_000);
         world.write(1, "a.md", text);
         world.pass(60);
         let safety = world.run(1, Op::Safety);
-        if last {
+        if n % 2 == 1 {
             world.target = safety;
             world.run(1, Op::Forget);
+            world.pass(DAY);
+            world.run(1, Op::Prune);
         }
     }
+    for n in 0..8 {
+        world.write(0, &format!("more/{n}"), Text::new(50 + n, 21_000));
+    }
+    world.run(0, Op::Backup);
+    (0..8).for_each(|n| world.remove(0, &format!("more/{n}")));
+    world.pass(60);
+    world.target = world.run(0, Op::Backup);
+    world.run(0, Op::Accept);
     let text = world.fresh(10_000);
     world.write(1, "a.md", text);
     world.run(1, Op::Backup);
-    world.run(1, Op::Prune);
     world
 }
 
@@ -150,19 +161,29 @@ fn hurt(world: &World, name: &str, kind: &str, action: Action) -> Option<Vec<Str
     Some(touched)
 }
 
-/// What a check says: the objects that it names, in problems and in notes.
-fn told(world: &World) -> Result<BTreeSet<String>, String> {
-    let repository = judge::open(world).map_err(|e| e.to_string())?;
+/// What a check says: the objects that it names, in problems and in notes. By who has never been here, or by
+/// one of the machines.
+fn told(world: &World, machine: Option<usize>) -> Result<BTreeSet<String>, String> {
+    let repository = match machine {
+        None => judge::open(world).map_err(|e| e.to_string())?,
+        Some(machine) => judge::open_with_cache(world, machine).map_err(|e| e.to_string())?.without_copies(),
+    };
     let clock: Arc<dyn Clock> = Arc::clone(&world.machines[0].clock) as _;
     let outcome = check::run(&repository, ReadData::All, 1, &silent(), &clock).map_err(|e| e.to_string())?;
     let words = outcome.problems.iter().map(|problem| format!("{} {}", problem.object, problem.message));
-    Ok(words.chain(outcome.notes.iter().cloned()).collect())
+    let missed = match machine {
+        None => Vec::new(),
+        Some(_) => history::audit(&repository, silent().as_ref()).map_err(|e| e.to_string())?.vanished,
+    };
+    let missed = missed.iter().map(|one| format!("{} is gone", one.id));
+    Ok(words.chain(outcome.notes.iter().cloned()).chain(missed).collect())
 }
 
 /// Everything done to everything; returns how much that was.
 pub(super) fn matrix(seed: u64) -> usize {
     let mut world = rich(seed);
-    let before = told(&world).unwrap();
+    let before = told(&world, None).unwrap();
+    let remembered = told(&world, Some(1)).unwrap();
     let saved = world.save();
     let mut done = 0;
     for kind in KINDS {
@@ -171,7 +192,9 @@ pub(super) fn matrix(seed: u64) -> usize {
         for name in &names {
             for action in ACTIONS {
                 seeded::begin(seed + done as u64);
-                done += usize::from(one(&mut world, &saved, &before, name, kind, action));
+                let hurt = one(&mut world, &saved, [&before, &remembered], name, kind, action);
+                assert!(hurt || kind == "exuvia.json", "nothing to {action:?} {name} with");
+                done += usize::from(hurt);
             }
         }
     }
@@ -179,10 +202,19 @@ pub(super) fn matrix(seed: u64) -> usize {
     done
 }
 
+/// Prunes of a damaged repository refuse, or what could be read before can be read afterwards.
+fn nothing_more_is_lost(world: &mut World, what: &str) {
+    let Ok(before) = judge::unreadable(world) else { return };
+    drop(world.tidy(0));
+    let after = judge::unreadable(world).unwrap_or_else(|e| panic!("{what}: after prunes: {e}"));
+    let new: Vec<_> = after.keys().filter(|name| !before.contains_key(*name)).collect();
+    assert!(new.is_empty(), "{what}: prunes made unreadable {new:?}");
+}
+
 fn one(
     world: &mut World,
     saved: &Saved,
-    before: &BTreeSet<String>,
+    [before, remembered]: [&BTreeSet<String>; 2],
     name: &str,
     kind: &str,
     action: Action,
@@ -190,10 +222,17 @@ fn one(
     world.load(saved);
     let Some(touched) = hurt(world, name, kind, action) else { return false };
     let what = format!("{action:?} of {name}");
-    let told = told(world);
+    let memory = told(world, Some(1));
+    world.load(saved);
+    hurt(world, name, kind, action);
+    let told = told(world, None);
     // One that nobody needs tells by a note. Whoever cannot open it at all is told so.
     match &told {
-        Err(_) => assert!(["exuvia.json", "keys/"].contains(&kind), "{what}: {told:?}"),
+        // Who wants in with one passphrase does not depend on the key of another.
+        Err(_) => {
+            let locked_out = kind == "exuvia.json" || kind == "keys/" && touched.len() > 1;
+            assert!(locked_out, "{what}: {told:?}");
+        }
         Ok(told) => {
             let new: Vec<_> = told.difference(before).collect();
             let named = touched.iter().any(|name| new.iter().any(|line| line.contains(name.as_str())));
@@ -203,11 +242,20 @@ fn one(
             assert!(named || silent || kind == "index/" && !new.is_empty(), "{what}: a check says {new:?}");
         }
     }
+    if action == Action::Delete && ["snapshots/", "safety/"].contains(&kind) {
+        let new: Vec<_> = memory.as_ref().unwrap().difference(remembered).collect();
+        let id = &name[name.len() - 64..];
+        let named = new.iter().any(|line| line.contains(id) || line.contains(&id[..8]));
+        assert!(named, "{what}: who has seen it says {new:?}");
+    }
     // Whatever is read is right.
     if let Ok(repository) = judge::open(world) {
         judge::nothing_is_wrong(world, &repository.without_copies())
             .unwrap_or_else(|e| panic!("{what}: {e}"));
     }
+    nothing_more_is_lost(world, &what);
+    world.load(saved);
+    hurt(world, name, kind, action);
     // What the source still has is stored again by who knows of the damage.
     if kind == "packs/" {
         for machine in 0..2 {

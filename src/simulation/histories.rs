@@ -1,6 +1,7 @@
 //! Several machines at once, call by call in an order that the seed chooses, with faults, crashes, lost caches
 //! and clocks that are set.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
@@ -31,6 +32,46 @@ struct Running {
     lasted: i64,
 }
 
+/// After one of so many histories it is tried whether anything leaks for ever.
+const LEAKS: u64 = 4;
+
+/// What happened in histories.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// Operations that came to an end.
+    completed: usize,
+    /// Of these, those that met a fault.
+    faults: usize,
+    /// Prunes that gave way to others.
+    refused: usize,
+    /// Packs that prunes condemned, copied from, removed.
+    condemned: u64,
+    copied: u64,
+    deleted: u64,
+}
+
+impl Counts {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.completed += other.completed;
+        self.faults += other.faults;
+        self.refused += other.refused;
+        self.condemned += other.condemned;
+        self.copied += other.copied;
+        self.deleted += other.deleted;
+    }
+
+    /// Says what so many histories came to, and that what they are for did happen.
+    pub(super) fn say_and_judge(&self, what: &str, histories: usize, faults: bool) {
+        writeln!(std::io::stderr(), "simulation: {histories} histories {what}: {self:?}").unwrap();
+        assert!(self.completed >= histories * OPERATIONS, "{self:?}");
+        assert!(self.refused * 50 <= self.completed, "{self:?}");
+        assert!(self.faults * 12 >= self.completed || !faults, "{self:?}");
+        for happened in [self.condemned, self.copied, self.deleted] {
+            assert!(happened >= histories as u64 / 8, "{self:?}");
+        }
+    }
+}
+
 /// A history in the making.
 pub(super) struct History {
     seed: u64,
@@ -43,8 +84,7 @@ pub(super) struct History {
     /// Seconds since everything had arrived that was on its way.
     unsettled: i64,
     faults: bool,
-    /// What was done, for a shorter look than the trace of calls.
-    pub(super) completed: usize,
+    counts: Counts,
 }
 
 impl History {
@@ -63,24 +103,24 @@ impl History {
             begun: 0,
             unsettled: 0,
             faults,
-            completed: 0,
+            counts: Counts::default(),
         }
     }
 
     /// Lives it to its end. Panics, with seed and trace, when anything is lost.
-    pub(super) fn run(self) -> Arc<Trace> {
+    pub(super) fn run(self) -> (Arc<Trace>, Counts) {
         self.lived()
     }
 
     /// The same with a last machine that can only write.
-    pub(super) fn run_with_writer(mut self) -> Arc<Trace> {
+    pub(super) fn run_with_writer(mut self) -> (Arc<Trace>, Counts) {
         self.world.run(0, Op::AddWriter);
         let last = self.world.machines.last_mut().unwrap();
         last.writes_only = true;
         self.lived()
     }
 
-    fn lived(mut self) -> Arc<Trace> {
+    fn lived(mut self) -> (Arc<Trace>, Counts) {
         loop {
             let idle: Vec<_> = (0..self.running.len()).filter(|n| self.running[*n].is_none()).collect();
             let busy: Vec<_> = (0..self.running.len()).filter(|n| self.running[*n].is_some()).collect();
@@ -94,12 +134,18 @@ impl History {
             } else {
                 break;
             }
-            if self.numbers.chance(4) {
+            // Much of it goes by while nobody works.
+            let often = if self.running.iter().all(Option::is_none) { 60 } else { 4 };
+            if self.numbers.chance(often) {
                 self.time_passes();
             }
         }
         self.finish();
-        self.trace
+        let tally = self.world.tallied();
+        self.counts.condemned += tally.condemned;
+        self.counts.copied += tally.copied;
+        self.counts.deleted += tally.deleted;
+        (self.trace, self.counts)
     }
 
     fn time_passes(&mut self) {
@@ -211,13 +257,16 @@ impl History {
         let result = running.outcome.recv().unwrap_or_else(|_| Err("no outcome".into()));
         let fault = running.client.met();
         self.trace.note(format_args!("# {machine} ends {:?}: {result:?}, fault {fault:?}", running.op));
-        self.completed += 1;
+        self.counts.completed += 1;
+        self.counts.faults += usize::from(fault.is_some());
         match fault {
             Some(fault) if fault.kills() => {
                 let kept = self.world.path(&format!("deathbed{machine}"));
                 copy_dir(&kept, &self.world.machines[machine].cache);
             }
             None => {
+                self.counts.refused +=
+                    usize::from(matches!(&result, Err(e) if e.contains("keeps condemning")));
                 if let Err(e) = &result
                     && !e.contains("no snapshot")
                     && !e.contains("keeps condemning")
@@ -249,6 +298,12 @@ impl History {
         }
         if let Err(e) = judge::check(&self.world, None) {
             self.fail(&format!("at the end: {e}"));
+        }
+        if self.seed.is_multiple_of(LEAKS) {
+            let tidy = self.world.tidy(0).and_then(|()| judge::nothing_is_lost(&self.world, 0, None));
+            if let Err(e) = tidy.and_then(|()| judge::nothing_is_too_much(&self.world)) {
+                self.fail(&format!("after prunes: {e}"));
+            }
         }
         seeded::end();
     }

@@ -5,14 +5,13 @@ use std::fs;
 use std::sync::Arc;
 
 use super::client::Client;
-use super::world::{Tree, World, phrase, silent};
+use super::world::{KEPT, Tree, World, phrase, silent};
 use crate::clock::Clock;
 use crate::format::index_v1::PackInfo;
 use crate::model::{ObjectId, Snapshot, SnapshotKind};
 use crate::ops::check::{self, ReadData};
 use crate::ops::content;
 use crate::ops::repair::snapshots::TAG;
-use crate::remote::Remote;
 use crate::repo::{
     BlobReader, CachePlace, Catalog, Folder, Index, ManifestReader, RepoError, Repository, SharedIndex,
 };
@@ -21,7 +20,7 @@ use crate::repo::{
 pub(super) fn newcomer(world: &World, passphrase: &str) -> Result<Repository, RepoError> {
     let dir = world.path("newcomer");
     drop(fs::remove_dir_all(&dir));
-    let remote: Arc<dyn Remote> = Arc::new(Client::new(&world.provider));
+    let remote = Client::observer(&world.provider);
     Repository::open(remote, &phrase(passphrase), CachePlace { dir: &dir, keeps_key: false })
 }
 
@@ -31,8 +30,8 @@ pub(super) fn open(world: &World) -> Result<Repository, RepoError> {
 }
 
 /// The same with the cache of one of the machines.
-fn open_with_cache(world: &World, machine: usize) -> Result<Repository, RepoError> {
-    let remote: Arc<dyn Remote> = Arc::new(Client::new(&world.provider));
+pub(super) fn open_with_cache(world: &World, machine: usize) -> Result<Repository, RepoError> {
+    let remote = Client::observer(&world.provider);
     let caches = CachePlace { dir: &world.machines[machine].cache, keeps_key: true };
     let open = |text| Repository::open(Arc::clone(&remote), &phrase(text), caches);
     open("first").or_else(|_| open("second"))
@@ -154,7 +153,7 @@ pub(super) fn check(world: &World, torn: Option<&str>) -> Result<(), String> {
         None if named.is_empty() => Ok(()),
         // A pack that no index lists is nobody's: a note, until it is pruned.
         Some(name) if named.is_empty() && notes.contains(name) => Ok(()),
-        Some(name) if named.contains(name) => Ok(()),
+        Some(name) if named.iter().eq([&name]) => Ok(()),
         _ => Err(format!("check finds {:?}, where {torn:?} is damaged", outcome.problems)),
     }
 }
@@ -193,6 +192,27 @@ pub(super) fn unreadable(world: &World) -> Result<BTreeMap<String, ObjectId>, St
     Ok(found)
 }
 
+/// Somebody accepted a marked snapshot.
+pub(super) fn is_accepted(world: &World, target: ObjectId) -> Result<(), String> {
+    let repository = open(world).map_err(|e| e.to_string())?.without_copies();
+    let objects = repository.list(Folder::Accepted).map_err(|e| e.to_string())?;
+    let named = objects.iter().filter_map(|object| repository.read_acceptance(object).ok());
+    let found = named.flat_map(|acceptance| acceptance.snapshots).any(|id| id == target);
+    if found { Ok(()) } else { Err("it is not accepted".into()) }
+}
+
+/// No machine has more regular snapshots than the policy keeps.
+pub(super) fn policy_holds(world: &World) -> Result<(), String> {
+    let mut counts = BTreeMap::new();
+    for (_, _, number) in regular(world).map_err(|e| e.to_string())? {
+        *counts.entry(world.maker(number)).or_insert(0u32) += 1;
+    }
+    match counts.values().max() {
+        Some(&most) if most > KEPT => Err(format!("{most} snapshots of one machine are left")),
+        _ => Ok(()),
+    }
+}
+
 /// Every damaged pack that is still there is condemned.
 pub(super) fn all_are_condemned(world: &World) -> Result<(), String> {
     let repository = open(world).map_err(|e| e.to_string())?.without_copies();
@@ -214,7 +234,8 @@ pub(super) fn all_are_repaired(world: &World, originals_stay: bool) -> Result<()
     let (mut there, mut repaired) = (BTreeSet::new(), BTreeSet::new());
     for kind in [SnapshotKind::Regular, SnapshotKind::Safety] {
         for entry in Catalog::load(&repository, kind).map_err(|e| e.to_string())?.entries() {
-            let snapshot = repository.snapshot(entry).map_err(|e| e.to_string())?;
+            // One that was torn while it was written is nobody's.
+            let Ok(snapshot) = repository.snapshot(entry) else { continue };
             if is_repaired(&snapshot) {
                 repaired.insert(snapshot.parent);
                 continue;

@@ -112,13 +112,16 @@ impl Disk {
     }
 }
 
+/// After one of so many cuts it is tried what prunes do.
+const PRUNED: usize = 7;
+
 /// A machine with a local repository, under watch.
 pub(super) struct Watched {
     pub(super) world: World,
     root: PathBuf,
     remote: Arc<dyn Remote>,
-    /// For each operation: how many events there were at its end, and the snapshot that it reported.
-    reports: Vec<(usize, Op, Option<ObjectId>)>,
+    /// For each operation: how many events there were at its end, and the snapshots that count from then on.
+    reports: Vec<(usize, Vec<ObjectId>)>,
 }
 
 impl Watched {
@@ -135,7 +138,13 @@ impl Watched {
     pub(super) fn run(&mut self, op: Op) -> Option<ObjectId> {
         self.world.begin(0);
         let made = self.world.job(0, op).run(&self.remote).unwrap();
-        self.reports.push((witness::seen(&self.root).len(), op, made));
+        self.world.promise(op, &Ok(made));
+        if op == Op::Policy {
+            let listed = ["snapshots", "safety"].map(|folder| self.remote.list(folder).unwrap()).concat();
+            let there = |id: &ObjectId| listed.iter().any(|one| one.name.ends_with(&id.to_string()));
+            self.world.promised.retain(there);
+        }
+        self.reports.push((witness::seen(&self.root).len(), self.world.promised.clone()));
         made
     }
 
@@ -184,26 +193,29 @@ impl Watched {
             }
         }
         self.world.provider.replace(objects);
-        let done = self.reports.iter().filter(|(at, ..)| *at <= events);
-        let (mut promised, mut exists) = (Vec::new(), false);
-        for (_, op, made) in done {
-            exists |= *op == Op::Init;
-            promised.extend(made.filter(|_| matches!(op, Op::Backup | Op::Safety)));
-            if *op == Op::Forget {
-                promised.retain(|id| Some(*id) != self.world.target);
-            }
+        let done = self.reports.iter().take_while(|(at, _)| *at <= events).count();
+        self.world.promised = match done.checked_sub(1) {
+            Some(last) => self.reports[last].1.clone(),
+            None => Vec::new(),
+        };
+        if let Some((_, coming)) = self.reports.get(done) {
+            // One that is being removed may be gone before that is reported.
+            self.world.promised.retain(|id| coming.contains(id));
         }
-        // One that is being removed may be gone before that is reported.
-        let removing = self.reports.iter().any(|(at, op, _)| *op == Op::Forget && *at > events);
-        promised.retain(|id| !removing || Some(*id) != self.world.target);
-        self.world.promised = promised;
-        if !exists && !self.world.provider.all().iter().any(|name| name == "exuvia.json") {
+        if done == 0 && !self.world.provider.all().iter().any(|name| name == "exuvia.json") {
             return Ok(());
         }
+        let first = judge::newcomer(&self.world, "first").is_ok();
+        self.world.passphrase = if first { "first" } else { "second" };
         judge::nothing_is_lost(&self.world, 0, None)?;
         judge::check(&self.world, None).map_err(|e| format!("check: {e}"))?;
         self.world.attempt(0, Op::Backup, None).result.map_err(|e| format!("the next backup: {e}"))?;
-        judge::nothing_is_lost(&self.world, 0, None).map_err(|e| format!("after the next backup: {e}"))
+        judge::nothing_is_lost(&self.world, 0, None).map_err(|e| format!("after the next backup: {e}"))?;
+        if events.is_multiple_of(PRUNED) {
+            self.world.tidy(0).map_err(|e| format!("prunes: {e}"))?;
+            judge::nothing_is_lost(&self.world, 0, None).map_err(|e| format!("after prunes: {e}"))?;
+        }
+        Ok(())
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) const DAY: i64 = 86_400;
 /// condemns and a third one removes, and what was copied meanwhile is a small pack.
 const TIDY: usize = 5;
 /// The policy keeps so many.
-const KEPT: u32 = 2;
+pub(super) const KEPT: u32 = 2;
 /// Just after the files that tests make: what was written before is settled.
 const BEGINNING: i64 = 4_000_000_000;
 
@@ -156,8 +156,20 @@ pub(super) struct Attempt {
     pub(super) calls: Vec<Call>,
 }
 
+/// What operations did and said, for who asks whether anything was tried at all.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Packs that prunes condemned, packs that they copied from, packs that they removed.
+    pub(super) condemned: u64,
+    pub(super) copied: u64,
+    pub(super) deleted: u64,
+    /// Snapshots that a backup missed.
+    pub(super) vanished: Vec<String>,
+}
+
 /// Everything there is.
 pub(super) struct World {
+    pub(super) tally: Arc<Mutex<Tally>>,
     dir: tempfile::TempDir,
     pub(super) provider: Arc<Provider>,
     pub(super) machines: Vec<Machine>,
@@ -215,6 +227,7 @@ impl World {
         };
         let machines = (0..machines).map(machine).collect();
         Self {
+            tally: Arc::default(),
             dir,
             provider: Arc::default(),
             machines,
@@ -318,6 +331,22 @@ impl World {
         }
     }
 
+    /// What operations have said and done since this was asked last.
+    pub(super) fn tallied(&self) -> Tally {
+        std::mem::take(&mut *self.tally.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// No backup since this was asked last has missed snapshots.
+    pub(super) fn nothing_vanished(&self) -> Result<(), String> {
+        let missed = self.tallied().vanished;
+        if missed.is_empty() { Ok(()) } else { Err(format!("false alarm: {missed:?}")) }
+    }
+
+    /// Who reads what a machine stores.
+    pub(super) fn reader(&self, machine: usize) -> usize {
+        if self.machines[machine].writes_only { 0 } else { machine }
+    }
+
     /// Prunes until nothing is left to be done; each one days after the other.
     pub(super) fn tidy(&mut self, machine: usize) -> Result<(), String> {
         for _ in 0..TIDY {
@@ -338,6 +367,11 @@ impl World {
         self.machines[machine].clock.stamp(self.ops);
         self.trees.insert(self.ops, self.machines[machine].tree.clone());
         self.makers.insert(self.ops, machine);
+    }
+
+    /// Who made the snapshot with this number.
+    pub(super) fn maker(&self, number: u32) -> Option<usize> {
+        self.makers.get(&number).copied()
     }
 
     /// A policy is about to be carried out: what is neither a safety snapshot nor among the newest of its
@@ -408,6 +442,7 @@ impl World {
         let machine = &self.machines[machine];
         Job {
             op,
+            tally: Arc::clone(&self.tally),
             cache: machine.cache.clone(),
             source: machine.source.clone(),
             clock: Arc::clone(&machine.clock) as _,
@@ -420,6 +455,7 @@ impl World {
 /// An operation of one machine.
 pub(super) struct Job {
     op: Op,
+    tally: Arc<Mutex<Tally>>,
     cache: PathBuf,
     source: PathBuf,
     clock: Arc<dyn Clock>,
@@ -451,6 +487,8 @@ impl Job {
                     (request.kind, request.reason) = (SnapshotKind::Safety, Reason::Safety);
                 }
                 let made = backup::run(&repository, &catalog, &counting, &request, &monitor, &self.clock)?;
+                let missed = made.vanished.iter().map(|one| format!("{one:?}"));
+                self.tally.lock().unwrap_or_else(PoisonError::into_inner).vanished.extend(missed);
                 if !made.errors.is_empty() {
                     return Err(format!("errors: {:?}", made.errors).into());
                 }
@@ -487,8 +525,14 @@ impl Job {
             Op::Prune => {
                 let repository = open()?;
                 let packer = PackerOptions { pack_size: 4_000, ..PackerOptions::new(1) };
-                let request = prune::Request::new(packer);
-                prune::run(&repository, &counting, &request, &monitor, &self.clock)?;
+                // Whatever is partly needed is copied: these repositories are too small for it to pay.
+                let request = prune::Request { max_unused: 0.0, ..prune::Request::new(packer) };
+                let pruned = prune::run(&repository, &counting, &request, &monitor, &self.clock)?;
+                let done = pruned.done.unwrap_or_default();
+                let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+                tally.condemned += done.condemned.packs;
+                tally.copied += done.repacked.packs;
+                tally.deleted += done.deleted.packs;
             }
             Op::AddKey => {
                 open()?.add_key(&first, &second, CHEAP, now, "second")?;
@@ -520,7 +564,8 @@ impl Job {
                 let forget_originals = self.op == Op::ReplaceSnapshots;
                 let request = repair::snapshots::Request { dry_run: false, forget_originals, packer };
                 let outcome = repair::snapshots::run(&open()?, &request, &monitor, &self.clock)?;
-                if let Some(snapshot) = outcome.snapshots.iter().find(|s| s.repaired.is_none()) {
+                let left = |s: &&repair::snapshots::Damaged| s.repaired.is_none() && s.hopeless.is_none();
+                if let Some(snapshot) = outcome.snapshots.iter().find(left) {
                     return Err(
                         format!("{} has no repaired one: {:?}", snapshot.name, snapshot.hopeless).into()
                     );

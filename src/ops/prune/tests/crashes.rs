@@ -1,5 +1,7 @@
 //! A prune that ends at each of its requests.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 const LEN: usize = 150_000;
@@ -21,6 +23,15 @@ fn busy() -> Arc<World> {
     for n in 0..8 {
         world.snapshot("b", &[("v", noise(10 + n, 2_000))]);
     }
+    // A backup that got no further than its packs; the prune that follows has seen them.
+    world.remote.set(|verb, name| match verb {
+        Verb::Put if name.starts_with("index/") => Err(failure(verb, name, Fault::Other)),
+        _ => Ok(()),
+    });
+    world.tree("c", &[("u", noise(20, LEN))]);
+    assert!(world.try_backup("c").is_err());
+    world.remote.clear();
+    world.try_prune("pruner", |request| request.dry_run = true).unwrap();
     world.clock.pass(3 * DAY);
     world
 }
@@ -86,8 +97,11 @@ impl Monitor for Impatient {
 
 #[test]
 fn a_prune_that_is_stopped_keeps_what_it_did() {
+    let usual = converges(&busy());
+    let mut kept = BTreeSet::new();
     for patience in 0.. {
         let world = busy();
+        let names = [Folder::Packs, Folder::Index, Folder::Gc].map(|folder| world.names(folder));
         let counting = Arc::new(Counting::new(Arc::clone(&world.remote) as _));
         let cache = world.dir.path().join("cache of pruner");
         let caches = CachePlace { dir: &cache, keeps_key: true };
@@ -97,11 +111,15 @@ fn a_prune_that_is_stopped_keeps_what_it_did() {
             Err(Error::Interrupted) => {}
             Ok(_) => {
                 assert!(patience > 5, "{patience}");
+                // It was stopped before it had done anything, and later.
+                assert_eq!(kept, BTreeSet::from([false, true]));
                 return;
             }
             Err(e) => panic!("{e}"),
         }
         world.is_whole();
-        converges(&world);
+        kept.insert([Folder::Packs, Folder::Index, Folder::Gc].map(|folder| world.names(folder)) != names);
+        let left = converges(&world);
+        assert!(left <= usual + 20_000, "{left} and not {usual} after {patience}");
     }
 }
