@@ -290,10 +290,13 @@ fn key_description(file: &V) {
             kind: match kind.int() {
                 0 => KeyKind::Owner,
                 1 => KeyKind::Writer,
+                2 => KeyKind::Claim,
                 other => panic!("kind {other}"),
             },
             created: case.get("created").int(),
             label: case.get("label").str(),
+            fingerprint: case.opt("fingerprint").map(|bytes| bytes.array()),
+            writer: case.opt("writer").map(|id| WriterKeyId(id.array())),
         });
         assert_eq!(found, wanted, "{}", case.at);
         if let Some(description) = wanted.filter(|_| case.get("encodes").bool()) {

@@ -418,12 +418,20 @@ def descriptions():
 
     def ok(name, encodes=True, **a):
         values = {"kind": 0, "created": 1771459200, "label": "first", "nonce": pattern("description nonce", 24)}
+        for tag, value in (1, "fingerprint"), (2, "writer"):
+            if value in a:
+                values[value] = a.pop(value)
+                a["extensions"] = [*a.get("extensions", []), extension(tag, 0, values[value])]
         f.ok(name, bytes=key_object(tail=description(**a)), key_object=key_object(), encodes=encodes,
              **{**values, **{k: v for k, v in a.items() if k in values}})
 
     ok("owner")
     ok("writer", kind=1, label="m\u00fcller's phone", created=-1)
     ok("no label", label="", nonce=pattern("description nonce 2", 24))
+    ok("claim", kind=2, label="rotation")
+    fingerprint = derive("exuvia format 1: key fingerprint", MASTER)[:16]
+    ok("with a fingerprint", fingerprint=fingerprint)
+    ok("writer with its id", kind=1, fingerprint=fingerprint, writer=pattern("writer id", 24))
     ok("optional extension", encodes=False, extensions=[extension(7, 0, b"later")])
     f.ok("none", bytes=key_object(), key_object=key_object(), kind=None, encodes=False)
 
@@ -433,9 +441,12 @@ def descriptions():
     good = key_object(tail=description())
     at = len(key_object())
     put = lambda at, b: good[:at] + bytes([b]) + good[at + 1 :]
-    bad("kind 2", "unsupported", kind=2)
+    bad("kind 3", "unsupported", kind=3)
     bad("version 2", "unsupported", record=b"\2anything")
     bad("required extension", "unsupported", extensions=[extension(8, 1, b"")])
+    bad("short fingerprint", "damaged", extensions=[extension(1, 0, bytes(15))])
+    bad("long writer id", "damaged", extensions=[extension(2, 0, bytes(25))])
+    bad("two fingerprints", "damaged", extensions=[extension(1, 0, bytes(16))] * 2)
     bad("another repository", "damaged", repository=bytes(16))
     bad("another master key", "damaged", master=bytes(32))
     bad("that of another key object", "damaged", key_object(salt=pattern("salt 2", 32))

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::crypto::{CryptoError, PhraseError};
-use crate::model::{Classify, ErrorClass};
+use crate::model::{Classify, ErrorClass, KeyId};
 use crate::ops::{
     alarm, auto_restore, backup, check, diff, drill, find, forget, prune, repair, restore, rollback, scrub,
     select,
@@ -108,12 +108,36 @@ impl From<diff::Error> for AppError {
     }
 }
 
+/// What kept a rotation of the keys from its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RotationTrouble {
+    /// The claim of another one.
+    Other(KeyId),
+    /// It had stored its key, or tried to.
+    Cut,
+    /// The keys changed under it.
+    Changes,
+}
+
 impl AppError {
     /// How a passphrase that opens nothing, but looks like a recovery phrase, differs from one.
     #[must_use]
     pub fn phrase(&self) -> Option<PhraseError> {
         match self {
             Self::Repo(RepoError::WrongKey { phrase, .. }) => *phrase,
+            _ => None,
+        }
+    }
+
+    /// What kept a rotation of the keys from its end, if something did.
+    #[must_use]
+    pub fn rotation(&self) -> Option<RotationTrouble> {
+        let Self::Repo(error) = self else { return None };
+        let why = if let RepoError::RotationStopped { source, .. } = error { source } else { error };
+        match why {
+            RepoError::OtherRotation { key } => Some(RotationTrouble::Other(*key)),
+            RepoError::RotationCut { .. } => Some(RotationTrouble::Cut),
+            RepoError::KeysChange => Some(RotationTrouble::Changes),
             _ => None,
         }
     }

@@ -1,6 +1,6 @@
 //! Writer keys, and new master keys.
 
-use super::run::open;
+use super::run::{open, tell_cache_troubles};
 use super::{AppError, Passphrase, ScryptParams, Session};
 use crate::model::{KeyId, WriterKeyId};
 pub use crate::repo::Rotated;
@@ -51,6 +51,8 @@ impl RotationPlan {
     /// Makes it.
     pub fn run(self, session: &Session) -> Result<Rotated, AppError> {
         let now = session.clock.now();
-        Ok(self.repository.rotate(&session.passphrase, self.rotation, now)?)
+        let rotated = self.repository.rotate(&session.passphrase, self.rotation, now)?;
+        tell_cache_troubles(session, &self.repository);
+        Ok(rotated)
     }
 }

@@ -1,6 +1,6 @@
 //! Passphrases of a repository.
 
-use super::run::{open, open_with_any_key};
+use super::run::{open, open_with_any_key, tell_cache_troubles};
 use super::{AppError, Passphrase, ScryptParams, Session};
 use crate::crypto;
 use crate::model::{KeyId, Timestamp};
@@ -14,6 +14,12 @@ pub fn unlock(session: &Session) -> Result<(), AppError> {
 /// The same with any passphrase.
 pub fn unlock_with_any_key(session: &Session) -> Result<(), AppError> {
     open_with_any_key(session).map(drop)
+}
+
+/// Fails unless another passphrase opens the repository, too.
+pub fn key_opens(session: &Session, other: &Passphrase) -> Result<(), AppError> {
+    let (repository, _) = open(session)?;
+    Ok(repository.prove(other)?)
 }
 
 /// Lists keys.
@@ -40,7 +46,9 @@ pub fn key_add(
 /// Puts a key for a new passphrase in the place of the one in use.
 pub fn key_change(session: &Session, new: &Passphrase, params: ScryptParams) -> Result<KeyChange, AppError> {
     let (repository, _) = open(session)?;
-    Ok(repository.change_key(&session.passphrase, new, params, now(session))?)
+    let change = repository.change_key(&session.passphrase, new, params, now(session))?;
+    tell_cache_troubles(session, &repository);
+    Ok(change)
 }
 
 /// A key that is named and can be removed.
@@ -57,8 +65,10 @@ impl KeyRemovalPlan {
     }
 
     /// Removes it.
-    pub fn run(self) -> Result<(), AppError> {
-        Ok(self.repository.remove_key(&self.removal)?)
+    pub fn run(self, session: &Session) -> Result<(), AppError> {
+        self.repository.remove_key(&self.removal)?;
+        tell_cache_troubles(session, &self.repository);
+        Ok(())
     }
 }
 

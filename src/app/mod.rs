@@ -32,13 +32,13 @@ pub use bench::{
 pub use diff::{DiffOutcome, DiffRequest, diff};
 pub use doctor::{Finding, Severity, doctor};
 pub use drill::drill;
-pub use error::AppError;
+pub use error::{AppError, RotationTrouble};
 pub use find::{FindOutcome, FindRequest, find};
 pub use forget::{ForgetPlan, ForgetRequest, forget, forget_named};
 pub use history::{SettlePlan, missing};
 pub use key_roles::{Rotated, RotationPlan, WriterKeyAdded, key_add_writer, key_rotation};
 pub use keys::{
-    KeyRemovalPlan, Recovery, key_add, key_change, key_list, key_recovery, key_removal, unlock,
+    KeyRemovalPlan, Recovery, key_add, key_change, key_list, key_opens, key_recovery, key_removal, unlock,
     unlock_with_any_key,
 };
 pub use location::{Location, LocationError, SCHEME};

@@ -183,6 +183,7 @@ pub fn rollback(
     }
     let (handle, counting) = run::counted(session);
     let (repository, catalog) = Repository::open_for_backup(handle, &session.passphrase, session.caches())?;
+    run::tell_cache_troubles(session, &repository);
     repository.require_owner()?;
     let chooser = Chooser { session, repository: &repository, root: &root };
     let info = match (&request.to, &journal) {

@@ -55,7 +55,17 @@ pub(super) fn counted(session: &Session) -> (Arc<dyn Remote>, Arc<Counting>) {
 pub(super) fn open_with_any_key(session: &Session) -> Result<(Repository, Arc<Counting>), AppError> {
     let (handle, counting) = counted(session);
     let repository = Repository::open(handle, &session.passphrase, session.caches())?;
+    tell_cache_troubles(session, &repository);
     Ok((repository, counting))
+}
+
+/// Warns of what could not be written to the cache.
+pub(super) fn tell_cache_troubles(session: &Session, repository: &Repository) {
+    for error in repository.take_cache_troubles() {
+        session
+            .monitor
+            .warning(None, &format!("what this machine knows of the keys cannot be kept: {error}"));
+    }
 }
 
 /// An open repository and the wrapper that counts its requests. A writer key is refused.
@@ -151,6 +161,7 @@ pub fn backup(session: &Session, request: &BackupRequest) -> Result<BackupOutcom
 fn backup_once(session: &Session, request: &BackupRequest) -> Result<BackupOutcome, AppError> {
     let (handle, counting) = counted(session);
     let (repository, catalog) = Repository::open_for_backup(handle, &session.passphrase, session.caches())?;
+    tell_cache_troubles(session, &repository);
     let uploads = uploads(&repository);
     // Together with other backups, but not with a rollback. What cannot be opened is the backup's to tell of.
     let root = Dir::open(&request.root).ok();

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::app::{AppError, DrillError, Fault, ForgetError, RollbackError, SelectError};
+use crate::app::{AppError, DrillError, Fault, ForgetError, RollbackError, RotationTrouble, SelectError};
 use crate::config::ConfigError;
 use crate::model::{Classify, ErrorClass};
 
@@ -115,6 +115,9 @@ pub(super) fn explain(error: &AppError, situation: &Situation) -> Option<CliErro
     if let Some(fault) = error.fault() {
         return Some(service(out, fault, situation));
     }
+    if let Some(trouble) = error.rotation() {
+        return Some(rotation(out, trouble));
+    }
     Some(match (error, class) {
         (AppError::Select(SelectError::NotATime(_)), _) => out.hint(
             "times are like \"2026-02-15 14:00\", \"3 days ago\", \"yesterday 14:00\", \"last friday 18:00\" or 2026-02-15T14:00+02:00",
@@ -152,6 +155,18 @@ pub(super) fn explain(error: &AppError, situation: &Situation) -> Option<CliErro
         (_, ErrorClass::Unsupported) => out.hint("a newer release of exuvia can open it"),
         _ => out,
     })
+}
+
+/// The hints for a rotation that did not come to its end.
+fn rotation(error: CliError, why: RotationTrouble) -> CliError {
+    match why {
+        RotationTrouble::Other(claim) => error.hint(format!(
+            "if no rotation runs anywhere, remove what one left that was cut off: `exuvia key remove {}`; then try again",
+            claim.short()
+        )),
+        RotationTrouble::Cut => error.hint("`exuvia key rotate`, on this machine, goes on with it"),
+        RotationTrouble::Changes => error.hint("try again; `exuvia key list` shows the keys"),
+    }
 }
 
 /// The hints for what could not be removed.

@@ -13,7 +13,7 @@ use super::key_rotate;
 use super::output::Table;
 use super::repository::Place;
 use super::{confirm, passphrase, text, units};
-use crate::app::{self, KeyInfo, KeyKind, Location};
+use crate::app::{self, KeyDescription, KeyInfo, KeyKind, Location};
 use crate::model::{KeyId, Timestamp};
 
 /// Manage the passphrases of a repository
@@ -34,9 +34,10 @@ pub(super) struct Args {
 enum Command {
     /// List the keys
     ///
-    /// With --json, an array of objects with `id`, `current` (the passphrase in use opens it), `kind` (owner or
-    /// writer), `created` and `label`, which are null for a key that does not say, `size` in bytes, `kdf_log_n` (the
-    /// cost of trying a passphrase) and `problem`.
+    /// With --json, an array of objects with `id`, `current` (the passphrase in use opens it), `kind` (owner, writer, or
+    /// claim: a rotation that is being made or was cut off), `created`, `label` and `writer_key` (what snapshots name a
+    /// writer key by), which are null for a key that does not say, `size` in bytes, `kdf_log_n` (the cost of trying a
+    /// passphrase) and `problem`.
     #[command(after_help = "Examples:\n  exuvia key list\n  exuvia --json key list")]
     List,
     /// Add a key with a new passphrase
@@ -97,6 +98,8 @@ struct Row<'a> {
     kind: Option<&'static str>,
     created: Option<String>,
     label: Option<&'a str>,
+    /// What snapshots name a writer key by.
+    writer_key: Option<String>,
     size: u64,
     kdf_log_n: Option<u8>,
     problem: Option<&'a str>,
@@ -111,6 +114,7 @@ impl<'a> From<&'a KeyInfo> for Row<'a> {
             kind: described.map(|d| kind(d.kind)),
             created: described.map(|d| units::rfc3339(Timestamp::from_secs(d.created))),
             label: described.map(|d| d.label.as_str()),
+            writer_key: described.and_then(|d| d.writer).map(|writer| writer.to_string()),
             size: key.size,
             kdf_log_n: key.cost.map(|cost| cost.log_n),
             problem: key.problem.as_deref(),
@@ -122,6 +126,15 @@ fn kind(kind: KeyKind) -> &'static str {
     match kind {
         KeyKind::Owner => "owner",
         KeyKind::Writer => "writer",
+        KeyKind::Claim => "claim",
+    }
+}
+
+/// Of a writer key, also what snapshots name it by.
+fn kind_and_writer(described: &KeyDescription) -> String {
+    match described.writer {
+        Some(writer) => format!("{} {}", kind(described.kind), writer.short()),
+        None => kind(described.kind).to_owned(),
     }
 }
 
@@ -143,6 +156,9 @@ struct More {
     /// Keys that went for the one of `id`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     removed: Vec<String>,
+    /// What snapshots name a writer key by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    writer_key: Option<String>,
 }
 
 pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
@@ -160,17 +176,18 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
 }
 
 fn add(ctx: &Context, label: &str, write_only: bool, new: &NewPassphrase) -> Result<Status, CliError> {
-    let (opened, new) = open_and_obtain(ctx, new)?;
+    let (opened, new) = open_and_obtain(ctx, new, false)?;
     let added = opened.run(|session| match write_only {
-        true => app::key_add_writer(session, &new.passphrase, new.params, label).map(|added| added.key),
-        false => app::key_add(session, &new.passphrase, new.params, label),
+        true => app::key_add_writer(session, &new.passphrase, new.params, label)
+            .map(|added| (added.key, Some(added.writer.to_string()))),
+        false => app::key_add(session, &new.passphrase, new.params, label).map(|key| (key, None)),
     });
-    let key = added.map_err(|e| new.explain(e))?;
-    tell(ctx, "added", key, More { key_file: shown(&new), ..More::default() })
+    let (key, writer_key) = added.map_err(|e| new.explain(e))?;
+    tell(ctx, "added", key, More { key_file: shown(&new), writer_key, ..More::default() })
 }
 
 fn change(ctx: &Context, new: &NewPassphrase) -> Result<Status, CliError> {
-    let (opened, new) = open_and_obtain(ctx, new)?;
+    let (opened, new) = open_and_obtain(ctx, new, true)?;
     let change = opened
         .run(|session| app::key_change(session, &new.passphrase, new.params))
         .map_err(|e| new.explain(e))?;
@@ -184,20 +201,22 @@ fn change(ctx: &Context, new: &NewPassphrase) -> Result<Status, CliError> {
         );
     } else if opened.source() == passphrase::KEYRING {
         ctx.output
-            .warn("the keyring still has the old passphrase; `exuvia key keyring store` stores the new one");
+            .warn("the keyring still has the old passphrase; `exuvia key keyring store --replace` stores the new one");
     }
     let removed = change.removed.iter().map(ToString::to_string).collect();
-    tell(ctx, "changed", change.key, More { key_file: shown(&new), removed })
+    tell(ctx, "changed", change.key, More { key_file: shown(&new), removed, ..More::default() })
 }
 
 /// What is there is opened first, so that nobody types a new passphrase for nothing.
-fn open_and_obtain(ctx: &Context, new: &NewPassphrase) -> Result<(Opened, New), CliError> {
+/// `again`: the key file may be there from an earlier try, if what is in it opens the repository.
+fn open_and_obtain(ctx: &Context, new: &NewPassphrase, again: bool) -> Result<(Opened, New), CliError> {
     let place = Place::of(ctx)?;
     let obtained = place.passphrase(ctx)?;
     let opened = ctx.open_with(&place, obtained, OnSignal::End)?;
     opened.run(app::unlock)?;
     let local = if let Location::Local(path) = &place.location { Some(path.as_path()) } else { None };
-    let new = new.obtain(ctx, local)?;
+    let opens = |key: &app::Passphrase| again && opened.run(|session| app::key_opens(session, key)).is_ok();
+    let new = new.obtain(ctx, local, &opens)?;
     Ok((opened, new))
 }
 
@@ -223,10 +242,15 @@ fn remove(ctx: &Context, id: &str, yes: bool, force: bool) -> Result<Status, Cli
             kind(described.kind)
         );
     }
-    if !confirm::ask(&format!("{words}? Its passphrase opens the repository no more."), yes)? {
+    let is_claim = key.description.as_ref().is_some_and(|described| described.kind == KeyKind::Claim);
+    let then = match is_claim {
+        true => "If its rotation still runs, it gives up.",
+        false => "Its passphrase opens the repository no more.",
+    };
+    if !confirm::ask(&format!("{words}? {then}"), yes)? {
         return Err(CliError::failed("nothing was removed"));
     }
-    opened.run(|_| plan.run())?;
+    opened.run(|session| plan.run(session))?;
     tell(ctx, "removed", key.id, More::default())
 }
 
@@ -240,14 +264,14 @@ fn list(ctx: &Context, opened: &Opened) -> Result<Status, CliError> {
     for key in &keys {
         let (kind, created, label) = match &key.description {
             Some(described) => (
-                kind(described.kind),
+                kind_and_writer(described),
                 units::local(Timestamp::from_secs(described.created)),
                 text::printable(described.label.as_bytes()),
             ),
-            None => ("?", String::new(), String::new()),
+            None => ("?".to_owned(), String::new(), String::new()),
         };
         let used = if key.current { "yes" } else { "" };
-        table.row(vec![key.id.short(), used.to_owned(), kind.to_owned(), created, label]);
+        table.row(vec![key.id.short(), used.to_owned(), kind, created, label]);
     }
     ctx.output.result(&table.render(&ctx.output))?;
     for key in &keys {
@@ -269,6 +293,9 @@ fn tell(ctx: &Context, action: &'static str, key: KeyId, more: More) -> Result<S
         return Ok(Status::Done);
     }
     let mut words = format!("{action} key {}", key.short());
+    if let Some(writer) = &more.writer_key {
+        words += &format!("\nits snapshots are by writer key {}", writer.get(..8).unwrap_or(writer));
+    }
     if let Some(file) = &more.key_file {
         words += &format!("\nits key file: {file}\nKeep a copy of it elsewhere.");
     }

@@ -34,15 +34,26 @@ pub(super) struct New {
 }
 
 impl NewPassphrase {
-    /// `inside`: a local repository, in which no key file may lie.
-    pub(super) fn obtain(&self, ctx: &Context, inside: Option<&Path>) -> Result<New, CliError> {
+    /// `inside`: a local repository, in which no key file may lie. `opens`: whether what an earlier try generated was
+    /// stored by it, so that its file is used again.
+    pub(super) fn obtain(
+        &self,
+        ctx: &Context,
+        inside: Option<&Path>,
+        opens: &dyn Fn(&Passphrase) -> bool,
+    ) -> Result<New, CliError> {
         if let Some(path) = &self.generate_key_file {
             let path = global::absolute(path)?;
-            generate(&path, inside)?;
             let source = format!("--generate-key-file {}", text::show(&path));
-            let passphrase = passphrase::from_file(ctx, &path, &source)?.passphrase;
+            let read = || passphrase::from_file(ctx, &path, &source).map(|obtained| obtained.passphrase);
             let params = self.kdf.params(ScryptParams::GENERATED);
-            return Ok(New { passphrase, params, key_file: Some(path) });
+            if path.exists() {
+                let known = read().ok().filter(|key| key_file::is_key(key.as_bytes()) && opens(key));
+                let passphrase = known.ok_or_else(|| is_there(&path))?;
+                return Ok(New { passphrase, params, key_file: None });
+            }
+            generate(&path, inside)?;
+            return Ok(New { passphrase: read()?, params, key_file: Some(path) });
         }
         let obtained = passphrase::new_one(ctx, self.new_passphrase_file.as_deref())?;
         passphrase::warn_if_short(ctx, &obtained);
@@ -70,9 +81,13 @@ fn generate(path: &Path, inside: Option<&Path>) -> Result<(), CliError> {
         return Err(CliError::usage(format!("{shown} is in the repository, where a key protects nothing")));
     }
     key_file::write(path).map_err(|e| match e.kind() {
-        io::ErrorKind::AlreadyExists => {
-            CliError::usage(format!("{shown} is there already; no key is overwritten"))
-        }
+        io::ErrorKind::AlreadyExists => is_there(path),
         _ => CliError::failed(format!("cannot write the key file {shown}: {e}")),
     })
+}
+
+fn is_there(path: &Path) -> CliError {
+    let shown = text::show(path);
+    CliError::usage(format!("{shown} is there already; no key is overwritten"))
+        .hint(format!("to take the key that is in it: --new-passphrase-file {shown}"))
 }

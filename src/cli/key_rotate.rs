@@ -60,6 +60,11 @@ fn tell(ctx: &Context, others: u64, rotated: &Rotated) -> Result<Status, CliErro
             "key {short} could not be removed: {error}; where keys/{key} stays, it opens what was stored before"
         ));
     }
+    if let Some((claim, error)) = &rotated.claim_left {
+        ctx.output.warn(&format!(
+            "the claim of this rotation could not be removed: {error}; keys/{claim} opens nothing and is in nobody's way"
+        ));
+    }
     if ctx.output.json {
         ctx.output.document(&Summary {
             r#type: "summary",

@@ -66,7 +66,19 @@ impl MasterKey {
     pub fn description_key(&self) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(blake3::derive_key("exuvia format 1: key description", &self.0))
     }
+
+    /// Tells it from other master keys, and nothing of it (section 4.4).
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; FINGERPRINT] {
+        let mut short = [0; FINGERPRINT];
+        let hash = Zeroizing::new(blake3::derive_key("exuvia format 1: key fingerprint", &self.0));
+        short.copy_from_slice(&hash[..FINGERPRINT]);
+        short
+    }
 }
+
+/// Bytes of a fingerprint.
+pub const FINGERPRINT: usize = 16;
 
 /// The master keys of a repository, that of generation 0 first. There is always one, and at most 256.
 #[derive(Clone)]
@@ -81,12 +93,15 @@ impl Masters {
 
     /// The same with one more, of the next generation. `None` when there are as many as can be.
     #[must_use]
-    pub fn with(mut self, next: MasterKey) -> Option<Self> {
+    pub fn with(self, next: MasterKey) -> Option<Self> {
         if self.0.len() > usize::from(u8::MAX) {
             return None;
         }
-        self.0.push(next);
-        Some(self)
+        // A list that grows leaves its old place behind as it is. What is dropped is wiped.
+        let mut masters = Vec::with_capacity(self.0.len() + 1);
+        masters.extend_from_slice(&self.0);
+        masters.push(next);
+        Some(Self(masters))
     }
 
     /// The newest generation.
@@ -99,6 +114,20 @@ impl Masters {
     #[must_use]
     pub fn first(&self) -> Option<&MasterKey> {
         self.0.first()
+    }
+
+    /// The fingerprint of the newest.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<[u8; FINGERPRINT]> {
+        self.0.last().map(MasterKey::fingerprint)
+    }
+
+    /// True when these are the others and one of the next generation.
+    #[must_use]
+    pub fn follow(&self, others: &Self) -> bool {
+        let before = self.0.split_last().map(|(_, before)| before).unwrap_or_default();
+        let same = |(one, other): (&MasterKey, &MasterKey)| one.0 == other.0;
+        before.len() == others.0.len() && before.iter().zip(&others.0).all(same)
     }
 
     /// Those of the generations from 1 on.
@@ -145,6 +174,7 @@ struct OwnerKeys {
     snapshots: [u8; 32],
     pair: OwnerPair,
     writers: [u8; 32],
+    description: [u8; 32],
 }
 
 impl OwnerKeys {
@@ -154,6 +184,7 @@ impl OwnerKeys {
             snapshots: derive(master, "exuvia format 1: wrap, snapshots"),
             pair: OwnerPair::new(derive(master, "exuvia format 1: owner x25519")),
             writers: derive(master, "exuvia format 1: writers"),
+            description: *master.description_key(),
         }
     }
 
@@ -331,6 +362,15 @@ impl Keyring {
         match &self.role {
             Role::Owner(keys) => keys.get(usize::from(generation)).ok_or(CryptoError::Generation(generation)),
             Role::Writer(_) => Err(CryptoError::WriterKey),
+        }
+    }
+
+    /// The key under which the descriptions of key objects are sealed; only owners have it.
+    #[must_use]
+    pub fn description_key(&self) -> Option<&[u8; 32]> {
+        match &self.role {
+            Role::Owner(keys) => keys.first().map(|first| &first.description),
+            Role::Writer(_) => None,
         }
     }
 

@@ -12,7 +12,7 @@ pub(crate) mod seeded;
 pub use aead::{FramePlace, OBJECT_NONCE, ObjectKey, TAG, WRAPPED_KEY, unwrap, wrap};
 pub use kdf::{Passphrase, ScryptParams, Stretched, stretch};
 pub(crate) use keys::Naming;
-pub use keys::{ContentHasher, Keyring, MasterKey, Masters, ObjectKind, WriterKeys};
+pub use keys::{ContentHasher, FINGERPRINT, Keyring, MasterKey, Masters, ObjectKind, WriterKeys};
 pub(crate) use pair::WriterIdentity;
 pub use pair::{Agreed, FreshSecret, PROOF, PUBLIC_KEY};
 pub use phrase::{PHRASE_WORDS, PhraseError, generate_phrase, read_phrase, spell_phrase};

@@ -1,6 +1,6 @@
 //! Key objects: `format-spec/` section 4.
 
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::record::{self, Bytes, Extension, Extensions, List, Text};
 use super::varint::Cursor;
@@ -17,6 +17,8 @@ const BOUND: usize = 80;
 const FIXED: usize = 108;
 /// Bytes of a nonce.
 pub const NONCE: usize = 24;
+/// Random bytes of a claim: salt, commitment, nonce, and 32 in the place of a bundle.
+pub const CLAIM: usize = FIXED - 16 - 4 + 32;
 
 /// What a key object protects.
 #[derive(Clone)]
@@ -97,37 +99,68 @@ struct WriterWire {
     extensions: Extensions,
 }
 
+impl Drop for OwnerWire {
+    fn drop(&mut self) {
+        self.master.zeroize();
+        self.extensions.0.iter_mut().for_each(|extension| extension.value.0.zeroize());
+    }
+}
+
+impl Drop for LaterWire {
+    fn drop(&mut self) {
+        self.0.0.zeroize();
+    }
+}
+
+impl Drop for WriterWire {
+    fn drop(&mut self) {
+        let naming = [&mut self.data_id, &mut self.meta_id, &mut self.content, &mut self.chunker];
+        naming.into_iter().for_each(Zeroize::zeroize);
+        self.secret.zeroize();
+        self.index.0.zeroize();
+    }
+}
+
 fn encode(bundle: &Bundle, repository: RepositoryId) -> Result<Zeroizing<Vec<u8>>, FormatError> {
     let (created, label) = (bundle.created, Text(bundle.label.clone()));
-    let record = match &bundle.secrets {
+    match &bundle.secrets {
         Secrets::Owner(masters) => {
             let first = masters.first().ok_or(FormatError::Damaged("a bundle without a key"))?;
-            let later: Vec<_> = masters.later().iter().map(|master| master.0).collect();
-            let extension = |value| Extension { tag: LATER, required: true, value: Bytes(value) };
-            let extensions = match later.is_empty() {
-                true => List::default(),
-                false => List(vec![extension(record::encode(&LaterWire(List(later)))?)]),
+            let mut wire = OwnerWire {
+                version: OWNER,
+                repository: repository.0,
+                master: first.0,
+                created,
+                label,
+                extensions: List::default(),
             };
-            let (version, repository, master) = (OWNER, repository.0, first.0);
-            record::encode(&OwnerWire { version, repository, master, created, label, extensions })
+            if !masters.later().is_empty() {
+                let later = LaterWire(List(masters.later().iter().map(|master| master.0).collect()));
+                let mut value = record::encode_secret(&later, limits::KEY_OBJECT)?;
+                let value = Bytes(std::mem::take(&mut *value));
+                wire.extensions.0.push(Extension { tag: LATER, required: true, value });
+            }
+            record::encode_secret(&wire, limits::KEY_OBJECT)
         }
-        Secrets::Writer(keys) => record::encode(&WriterWire {
-            version: WRITER,
-            repository: repository.0,
-            writer: keys.identity.id,
-            secret: keys.identity.secret,
-            owner: keys.identity.owner,
-            data_id: keys.naming.data_id,
-            meta_id: keys.naming.meta_id,
-            content: keys.naming.content,
-            chunker: keys.naming.chunker,
-            index: List(keys.index.clone()),
-            created,
-            label,
-            extensions: List::default(),
-        }),
-    };
-    record.map(Zeroizing::new)
+        Secrets::Writer(keys) => {
+            let wire = WriterWire {
+                version: WRITER,
+                repository: repository.0,
+                writer: keys.identity.id,
+                secret: keys.identity.secret,
+                owner: keys.identity.owner,
+                data_id: keys.naming.data_id,
+                meta_id: keys.naming.meta_id,
+                content: keys.naming.content,
+                chunker: keys.naming.chunker,
+                index: List(keys.index.clone()),
+                created,
+                label,
+                extensions: List::default(),
+            };
+            record::encode_secret(&wire, limits::KEY_OBJECT)
+        }
+    }
 }
 
 fn decode(plain: &[u8], repository: RepositoryId) -> Result<Bundle, FormatError> {
@@ -143,26 +176,27 @@ fn decode(plain: &[u8], repository: RepositoryId) -> Result<Bundle, FormatError>
 const ANOTHERS: FormatError = FormatError::Damaged("key belongs to another repository");
 
 fn decode_owner(plain: &[u8], repository: RepositoryId) -> Result<Bundle, FormatError> {
-    let wire: OwnerWire = record::decode(plain)?;
+    let mut wire: OwnerWire = record::decode(plain)?;
     if wire.repository != repository.0 {
         return Err(ANOTHERS);
     }
     let mut masters = Masters::new(MasterKey::from_bytes(wire.master));
     if let Some(later) = record::known_extension(&wire.extensions, LATER)? {
-        let LaterWire(later) = record::decode(later)?;
+        let LaterWire(later) = &record::decode(later)?;
         if later.0.is_empty() {
             return Err(FormatError::Damaged("key bundle lists no later keys"));
         }
-        for master in later.0 {
-            let more = masters.with(MasterKey::from_bytes(master));
+        for master in &later.0 {
+            let more = masters.with(MasterKey::from_bytes(*master));
             masters = more.ok_or(FormatError::Damaged("key bundle has too many keys"))?;
         }
     }
-    Ok(Bundle { secrets: Secrets::Owner(masters), created: wire.created, label: wire.label.0 })
+    let label = std::mem::take(&mut wire.label.0);
+    Ok(Bundle { secrets: Secrets::Owner(masters), created: wire.created, label })
 }
 
 fn decode_writer(plain: &[u8], repository: RepositoryId) -> Result<Bundle, FormatError> {
-    let wire: WriterWire = record::decode(plain)?;
+    let mut wire: WriterWire = record::decode(plain)?;
     if wire.repository != repository.0 {
         return Err(ANOTHERS);
     }
@@ -178,9 +212,10 @@ fn decode_writer(plain: &[u8], repository: RepositoryId) -> Result<Bundle, Forma
             content: wire.content,
             chunker: wire.chunker,
         },
-        index: wire.index.0,
+        index: std::mem::take(&mut wire.index.0),
     };
-    Ok(Bundle { secrets: Secrets::Writer(Box::new(keys)), created: wire.created, label: wire.label.0 })
+    let label = std::mem::take(&mut wire.label.0);
+    Ok(Bundle { secrets: Secrets::Writer(Box::new(keys)), created: wire.created, label })
 }
 
 /// The random values of a key object; tests fix them.
@@ -207,19 +242,10 @@ pub fn seal(
     random: &Randomness,
 ) -> Result<Vec<u8>, FormatError> {
     let stretched = crypto::stretch(passphrase, &random.salt, params)?;
-    let plain = encode(bundle, repository)?;
+    // Nothing else in it can be long.
+    let plain = encode(bundle, repository).map_err(|_| FormatError::TooLarge("key label"))?;
     let mut out = Vec::with_capacity(FIXED + plain.len() + crypto::TAG);
-    out.extend_from_slice(MAGIC);
-    out.extend_from_slice(&[
-        FORMAT_VERSION,
-        KDF_SCRYPT,
-        params.log_n,
-        params.r,
-        params.p,
-        bundle.generation(),
-        0,
-        0,
-    ]);
+    out.extend_from_slice(&head(params, bundle.generation()));
     out.extend_from_slice(&random.salt);
     out.extend_from_slice(&stretched.commitment());
     let wrapped = crypto::wrap(&stretched.kek, &random.nonce, &bound(&out, repository), &plain)?;
@@ -228,6 +254,25 @@ pub fn seal(
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(&wrapped);
     if out.len() > limits::KEY_OBJECT { Err(FormatError::TooLarge("key label")) } else { Ok(out) }
+}
+
+/// What a key object begins with.
+fn head(params: ScryptParams, generation: u8) -> [u8; 16] {
+    let mut head = [0; 16];
+    let (magic, rest) = head.split_at_mut(MAGIC.len());
+    magic.copy_from_slice(MAGIC);
+    rest[..6].copy_from_slice(&[FORMAT_VERSION, KDF_SCRYPT, params.log_n, params.r, params.p, generation]);
+    head
+}
+
+/// A key object of a generation that nothing opens, for [`crate::format::key_description_v1::KeyKind::Claim`].
+#[must_use]
+pub fn claim(generation: u8, random: &[u8; CLAIM]) -> Vec<u8> {
+    // What costs least to who tries it.
+    let (fixed, wrapped) = random.split_at(FIXED - 16 - 4);
+    let params = ScryptParams { log_n: 10, r: 1, p: 1 };
+    let len = [32, 0, 0, 0];
+    [&head(params, generation), fixed, &len, wrapped].concat()
 }
 
 /// Opens a key object. [`FormatError::WrongKey`] means that the passphrase is another one's.

@@ -4,6 +4,7 @@ use bincode::de::read::Reader;
 use bincode::de::{BorrowDecode, BorrowDecoder, Decode, Decoder};
 use bincode::enc::{Encode, Encoder};
 use bincode::error::{DecodeError, EncodeError};
+use zeroize::Zeroizing;
 
 use super::{FormatError, limits};
 
@@ -11,6 +12,15 @@ use super::{FormatError, limits};
 pub(super) fn encode<T: Encode>(record: &T) -> Result<Vec<u8>, FormatError> {
     bincode::encode_to_vec(record, bincode::config::standard())
         .map_err(|_| FormatError::TooLarge("record cannot be encoded"))
+}
+
+/// Encodes a record of secrets in one place, which is wiped; `max`: bytes that it may have.
+pub(super) fn encode_secret<T: Encode>(record: &T, max: usize) -> Result<Zeroizing<Vec<u8>>, FormatError> {
+    let mut bytes = Zeroizing::new(vec![0; max]);
+    let len = bincode::encode_into_slice(record, &mut bytes, bincode::config::standard())
+        .map_err(|_| FormatError::TooLarge("record cannot be encoded"))?;
+    bytes.truncate(len);
+    Ok(bytes)
 }
 
 /// Decodes a record that takes all of `bytes`.
@@ -139,13 +149,24 @@ pub(super) fn check_extensions(extensions: &Extensions) -> Result<(), FormatErro
 /// For a record that may have one known extension, `tag`: its value, if it is there. Of the others, required
 /// ones are refused, optional ones skipped.
 pub(super) fn known_extension(extensions: &Extensions, tag: u16) -> Result<Option<&[u8]>, FormatError> {
-    let mut found = None;
+    known_extensions(extensions, [tag]).map(|[value]| value)
+}
+
+/// The same for several, in the order of `tags`.
+pub(super) fn known_extensions<const N: usize>(
+    extensions: &Extensions,
+    tags: [u16; N],
+) -> Result<[Option<&[u8]>; N], FormatError> {
+    let mut found = [None; N];
     for extension in &extensions.0 {
-        if extension.tag != tag {
+        let at = tags.iter().position(|tag| *tag == extension.tag);
+        let Some(value) = at.and_then(|at| found.get_mut(at)) else {
             if extension.required {
                 return Err(unknown(extension));
             }
-        } else if found.replace(extension.value.0.as_slice()).is_some() {
+            continue;
+        };
+        if value.replace(extension.value.0.as_slice()).is_some() {
             return Err(FormatError::Damaged("an extension comes twice"));
         }
     }

@@ -1,11 +1,13 @@
 //! What the key at hand may do, and which generation it is of.
 
 use std::fs;
+use std::sync::PoisonError;
 
-use super::{Cache, CatalogEntry, RepoError, Repository};
+use super::{Cache, CatalogEntry, RepoError, Repository, keys};
 use crate::crypto::{Keyring, ObjectKind};
-use crate::format::FormatError;
+use crate::format::key_description_v1::{self, KeyKind};
 use crate::format::sealed_v1::{self, HEADER};
+use crate::format::{FormatError, key_v1};
 use crate::model::WriterKeyId;
 
 /// Beside the cached key, and not gone with it.
@@ -46,16 +48,52 @@ impl Repository {
     }
 
     /// What an object could not be opened for. After a rotation the key that this machine keeps is too old: the
-    /// next run asks the repository for a newer one.
+    /// next run asks the repository for a newer one. The generation stands in the open, so that anybody may have
+    /// written it there: when nobody made such a key, the object is damaged like another.
     pub(super) fn unopened(&self, name: &str, error: FormatError) -> RepoError {
-        if matches!(error, FormatError::Generation(_)) {
-            self.cache().forget_key();
+        let FormatError::Generation(generation) = error else { return RepoError::object(name)(error) };
+        if matches!(self.has_generation(generation), Ok(false)) {
+            return RepoError::object(name)(FormatError::Damaged("no key of its generation was ever made"));
         }
+        self.cache().forget_key();
         RepoError::object(name)(error)
+    }
+
+    /// Whether there is a key of this generation, as far as the keys at hand can tell.
+    fn has_generation(&self, generation: u8) -> Result<bool, RepoError> {
+        let Some(key) = self.sealer().keys.description_key() else { return Ok(true) };
+        if generation <= self.cache().generation() {
+            return Ok(true);
+        }
+        let objects = keys::objects(self.remote(), keys::names(self.remote())?);
+        if let Some((_, error)) = objects.bad.into_iter().find(|(_, error)| error.is_service_failure()) {
+            return Err(error);
+        }
+        let is_made = |bytes: &[u8]| {
+            let says = key_description_v1::read_with(bytes, self.id(), key).ok().flatten();
+            says.is_some_and(|says| says.kind != KeyKind::Claim)
+        };
+        let newest = objects.found.iter().filter(|(_, bytes)| is_made(bytes));
+        Ok(newest.filter_map(|(_, bytes)| key_v1::generation(bytes)).max() >= Some(generation))
+    }
+}
+
+impl Repository {
+    /// What could not be written to the cache and should have been, since this was asked for the last time.
+    #[must_use]
+    pub fn take_cache_troubles(&self) -> Vec<RepoError> {
+        std::mem::take(&mut *self.cache().troubles.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Cache {
+    /// Keeps an error of a local file for whoever tells the user: it is no reason to leave undone what is asked for.
+    pub(super) fn attempt(&self, done: Result<(), RepoError>) {
+        if let Err(error) = done {
+            self.troubles.lock().unwrap_or_else(PoisonError::into_inner).push(error);
+        }
+    }
+
     /// The newest key generation that this machine has seen.
     pub(super) fn generation(&self) -> u8 {
         let text = fs::read_to_string(self.directory().join(GENERATION)).unwrap_or_default();
@@ -71,7 +109,8 @@ impl Cache {
             return Err(RepoError::OldKey { found, seen });
         }
         if found > seen {
-            self.write("", GENERATION, format!("{found}\n").as_bytes())?;
+            // Where nothing can be written, nothing was seen before either, and still everything can be read.
+            self.attempt(self.write("", GENERATION, format!("{found}\n").as_bytes()));
         }
         Ok(keys)
     }

@@ -12,6 +12,7 @@
 //! <cache>/<repository id>/index-table      what index objects say, sorted
 //! <cache>/<repository id>/damage           packs that were found damaged
 //! <cache>/<repository id>/reads            when each pack was last read to its end
+//! <cache>/<repository id>/rotation         the objects of a new master key that is being made
 //! ```
 
 use std::fs::{self, File};
@@ -40,6 +41,8 @@ pub struct Cache {
     writer: OnceLock<WriterId>,
     /// Held by who changes the list of damaged packs.
     pub(super) damage: Mutex<()>,
+    /// What could not be written, and is still to be told.
+    pub(super) troubles: Mutex<Vec<RepoError>>,
 }
 
 /// Where caches lie, and what may be in them.
@@ -61,9 +64,11 @@ impl Cache {
             keeps_key: place.keeps_key,
             writer: OnceLock::new(),
             damage: Mutex::default(),
+            troubles: Mutex::default(),
         };
         if !place.keeps_key {
             cache.forget_key();
+            cache.forget_rotation();
         }
         cache
     }

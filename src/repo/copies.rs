@@ -96,12 +96,12 @@ impl Cache {
     /// Forgets a key whose key object is about to be removed, and never keeps it again.
     pub(super) fn forget_key_for_good(&self, id: &KeyId) -> Result<(), RepoError> {
         let mut removed = self.removed_keys();
-        if !removed.contains(&id.0) {
-            removed.push(id.0);
-            self.write("", REMOVED, removed.as_flattened())?;
-        }
         self.forget_key();
-        Ok(())
+        if removed.contains(&id.0) {
+            return Ok(());
+        }
+        removed.push(id.0);
+        self.write("", REMOVED, removed.as_flattened())
     }
 
     /// Forgets the key.

@@ -52,6 +52,19 @@ pub enum RepoError {
         /// The newest that was seen.
         seen: u8,
     },
+    /// A rotation has replaced the key that the passphrase opens.
+    #[error(
+        "this passphrase opens a key of generation {found} only, and key {} is of generation {seen}: the keys were rotated, and this one is given up",
+        key.short()
+    )]
+    NewerKey {
+        /// The newer one.
+        key: KeyId,
+        /// The generation that the passphrase opens.
+        found: u8,
+        /// That of the newer one.
+        seen: u8,
+    },
     /// There is a marker but no key object.
     #[error("the repository at {location} has no key objects; its data cannot be read without them")]
     NoKeys {
@@ -153,6 +166,51 @@ pub enum RepoError {
         /// It had been removed already.
         put_back: bool,
     },
+    /// Another rotation is about to make a key of the same generation.
+    #[error("key {} is the claim of another rotation, which runs at the same time or was cut off", key.short())]
+    OtherRotation {
+        /// Its claim.
+        key: KeyId,
+    },
+    /// Two master keys of one generation: each opens what the other does not.
+    #[error(
+        "key {} has another master key of generation {generation} than this passphrase opens; what was sealed under it is lost with it",
+        key.short()
+    )]
+    OtherMaster {
+        /// The key of the other one.
+        key: KeyId,
+        /// The generation of both.
+        generation: u8,
+    },
+    /// The key objects are not those that were found a moment ago.
+    #[error("the keys were changed by somebody else at the same time, or the listing of them lags behind")]
+    KeysChange,
+    /// A rotation gave way before any key was changed.
+    #[error(
+        "{source}; no key was changed{}",
+        left.as_ref().map(|left| format!(", but the rotation's claim keys/{claim} could not be removed: {left}"))
+            .unwrap_or_default()
+    )]
+    RotationStopped {
+        /// What it had stored by then.
+        claim: KeyId,
+        /// Why that is still there.
+        left: Option<Box<RepoError>>,
+        /// Why it gave way.
+        source: Box<RepoError>,
+    },
+    /// A rotation was cut off when its new key may have been stored.
+    #[error(
+        "the rotation is not finished, and no key was removed; the new one, {}, may be in use already: {source}",
+        key.short()
+    )]
+    RotationCut {
+        /// The new key.
+        key: KeyId,
+        /// What failed.
+        source: Box<RepoError>,
+    },
     /// A worker thread ended without a result.
     #[error("a worker thread failed")]
     Worker,
@@ -187,12 +245,16 @@ impl Classify for RepoError {
             Self::Exists { .. } | Self::NotEmpty { .. } | Self::Cache { .. } | Self::Worker => {
                 ErrorClass::Failed
             }
-            Self::WrongKey { .. } | Self::OldKey { .. } => ErrorClass::WrongKey,
+            Self::WrongKey { .. } | Self::OldKey { .. } | Self::NewerKey { .. } => ErrorClass::WrongKey,
             Self::WriterKey => ErrorClass::WriterKey,
             Self::Key(_) | Self::KeyKnown { .. } | Self::LastKey { .. } => ErrorClass::Usage,
             Self::KeysGone { .. } => ErrorClass::Failed,
-            Self::OldKeyStays { source, .. } => source.class(),
-            Self::NoKeys { .. }
+            Self::OtherRotation { .. } | Self::KeysChange => ErrorClass::Busy,
+            Self::OldKeyStays { source, .. }
+            | Self::RotationStopped { source, .. }
+            | Self::RotationCut { source, .. } => source.class(),
+            Self::OtherMaster { .. }
+            | Self::NoKeys { .. }
             | Self::NameMismatch { .. }
             | Self::UnknownBlob { .. }
             | Self::BlobMismatch { .. }

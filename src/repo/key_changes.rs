@@ -73,9 +73,9 @@ impl Repository {
         let mut keys = Vec::new();
         for (id, bytes) in &found.objects.found {
             let opened = match *id == found.key {
-                true => Ok(Some(keys::describe(&found.bundle))),
+                true => Ok(Some(keys::describe(&found.bundle, None))),
                 false => match keys::unlock(bytes, self.id(), spelling) {
-                    Ok((bundle, _)) => Ok(Some(keys::describe(&bundle))),
+                    Ok((bundle, _)) => Ok(Some(keys::describe(&bundle, None))),
                     Err(FormatError::WrongKey) => Ok(None),
                     Err(e) => Err(e),
                 },
@@ -123,10 +123,10 @@ impl Repository {
         label: &str,
     ) -> Result<KeyId, RepoError> {
         let found = keys::find(self.remote(), self.id(), passphrase)?;
+        found.require_newest(self.id())?;
         if let Some((key, ..)) = self.key_of(&found, new) {
             return Err(RepoError::KeyKnown { key });
         }
-        keys::masters(&found.bundle)?;
         let bundle = Bundle { created: created.secs, label: label.to_string(), ..found.bundle };
         Ok(self.store_key(new, params, &bundle)?.0)
     }
@@ -155,7 +155,8 @@ impl Repository {
     }
 
     /// Looks up a key object by its id or a unique beginning of it, to be removed. Refuses the last one that is
-    /// known to open the repository.
+    /// known to open the repository, and one of a newer generation than the passphrase opens: nothing here could tell
+    /// whether another one opens what that does.
     pub fn key_removal(&self, passphrase: &Passphrase, id: &str) -> Result<KeyRemoval, RepoError> {
         let Seen { found, keys } = self.see_keys(passphrase)?;
         let matches = |key: &&KeyInfo| !id.is_empty() && key.id.to_string().starts_with(id);
@@ -166,8 +167,21 @@ impl Repository {
             _ => return Err(RepoError::Key(format!("several keys begin with {id:?}"))),
         };
         keys::masters(&found.bundle)?;
-        let generation = Some(found.bundle.generation());
-        let opens = |other: &KeyInfo| is_owner(other) && other.generation == generation;
+        let own = found.bundle.generation();
+        // A claim opens nothing, and whose it is may never come back.
+        let is_key = key.description.as_ref().is_some_and(|says| says.kind != KeyKind::Claim);
+        if let Some(seen) = key.generation.filter(|theirs| *theirs > own && is_key) {
+            return Err(RepoError::NewerKey { key: key.id, found: own, seen });
+        }
+        let master = keys::masters(&found.bundle)?.fingerprint();
+        let is_same = |key: &KeyInfo| {
+            let theirs = key.description.as_ref().and_then(|says| says.fingerprint);
+            theirs.is_none() || theirs == master
+        };
+        if key.generation == Some(own) && !is_same(&key) {
+            return Err(RepoError::OtherMaster { key: key.id, generation: own });
+        }
+        let opens = |other: &KeyInfo| is_owner(other) && other.generation == Some(own) && is_same(other);
         // The one in use is proved to open the repository; with it gone, the word of the others must do.
         let others: Vec<KeyId> = keys
             .iter()
@@ -210,7 +224,7 @@ impl Repository {
         created: Timestamp,
     ) -> Result<KeyChange, RepoError> {
         let Seen { found, keys } = self.see_keys(passphrase)?;
-        keys::masters(&found.bundle)?;
+        found.require_newest(self.id())?;
         let old: Vec<KeyId> = keys.iter().filter(|key| key.current).map(|key| key.id).collect();
         let known = match self.key_of(&found, new) {
             Some((key, ..)) if old.contains(&key) => None,
@@ -245,7 +259,7 @@ impl Repository {
     /// Makes this machine forget the key, then removes its object: whoever had it in his cache here only needs to
     /// derive it again should the object stay.
     pub(super) fn delete_key(&self, key: &KeyId) -> Result<(), RepoError> {
-        self.cache().forget_key_for_good(key)?;
+        self.cache().attempt(self.cache().forget_key_for_good(key));
         Ok(self.remote().delete(&keys::name_of(key))?)
     }
 }
@@ -267,4 +281,4 @@ fn is_owner(key: &KeyInfo) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::repo) mod tests;

@@ -8,16 +8,63 @@ use crate::crypto::{self, Keyring, Masters, Passphrase, ScryptParams};
 use crate::format::key_description_v1::{self, Description, KeyKind};
 use crate::format::key_v1::{self, Bundle, Randomness, Secrets};
 use crate::format::{FormatError, limits};
-use crate::model::{KeyId, ObjectId, RepositoryId};
+use crate::model::{KeyId, ObjectId, RepositoryId, Timestamp};
 use crate::remote::Remote;
 
-/// What a bundle says of itself to all owners.
-pub(super) fn describe(bundle: &Bundle) -> Description {
-    let kind = match bundle.secrets {
-        Secrets::Owner(_) => KeyKind::Owner,
-        Secrets::Writer(_) => KeyKind::Writer,
+/// What a bundle says of itself to all owners. `owner`: the keys that it has, or was made from; `None` where they are
+/// not at hand.
+pub(super) fn describe(bundle: &Bundle, owner: Option<&Masters>) -> Description {
+    let (kind, writer) = match &bundle.secrets {
+        Secrets::Owner(_) => (KeyKind::Owner, None),
+        Secrets::Writer(keys) => (KeyKind::Writer, Some(keys.id())),
     };
-    Description { kind, created: bundle.created, label: bundle.label.clone() }
+    let fingerprint = owner.and_then(Masters::fingerprint);
+    Description { kind, created: bundle.created, label: bundle.label.clone(), fingerprint, writer }
+}
+
+/// Makes a key object of a bundle. `owner`: the keys by which all owners read its description.
+pub(super) fn seal(
+    repository: RepositoryId,
+    passphrase: &Passphrase,
+    params: ScryptParams,
+    bundle: &Bundle,
+    owner: &Masters,
+) -> Result<(KeyId, Vec<u8>), RepoError> {
+    // A phrase is stored in its one spelling, so that every spelling opens it.
+    let phrase = crypto::read_phrase(passphrase).and_then(Result::ok);
+    let passphrase = phrase.as_ref().unwrap_or(passphrase);
+    let seal = || key_v1::seal(bundle, repository, passphrase, params, &Randomness::generate()?);
+    let object = seal().map_err(RepoError::object("key object"))?;
+    describe_as(object, repository, owner, &describe(bundle, Some(owner)))
+}
+
+/// A key object that nobody opens, for a rotation that has begun.
+pub(super) fn claim(
+    repository: RepositoryId,
+    generation: u8,
+    owner: &Masters,
+    created: Timestamp,
+) -> Result<(KeyId, Vec<u8>), RepoError> {
+    let random = crypto::random().map_err(|e| RepoError::object("key object")(e.into()))?;
+    let (kind, label) = (KeyKind::Claim, "rotation".to_owned());
+    let description = Description { kind, created: created.secs, label, fingerprint: None, writer: None };
+    describe_as(key_v1::claim(generation, &random), repository, owner, &description)
+}
+
+fn describe_as(
+    mut object: Vec<u8>,
+    repository: RepositoryId,
+    owner: &Masters,
+    description: &Description,
+) -> Result<(KeyId, Vec<u8>), RepoError> {
+    let append = |object: &mut Vec<u8>| match owner.first() {
+        Some(master) => {
+            key_description_v1::append(object, repository, master, description, &crypto::random()?)
+        }
+        None => Ok(()),
+    };
+    append(&mut object).map_err(RepoError::object("key object"))?;
+    Ok((KeyId(crypto::sha256(&object)), object))
 }
 
 /// Makes a key object of a bundle, stores it, and reads it back: a copy of the master key is nothing to take on
@@ -30,19 +77,7 @@ pub(super) fn store(
     bundle: &Bundle,
     owner: &Masters,
 ) -> Result<(KeyId, Vec<u8>), RepoError> {
-    // A phrase is stored in its one spelling, so that every spelling opens it.
-    let phrase = crypto::read_phrase(passphrase).and_then(Result::ok);
-    let passphrase = phrase.as_ref().unwrap_or(passphrase);
-    let seal = || {
-        let mut bytes = key_v1::seal(bundle, repository, passphrase, params, &Randomness::generate()?)?;
-        let nonce = crypto::random()?;
-        if let Some(master) = owner.first() {
-            key_description_v1::append(&mut bytes, repository, master, &describe(bundle), &nonce)?;
-        }
-        Ok(bytes)
-    };
-    let bytes: Vec<u8> = seal().map_err(RepoError::object("key object"))?;
-    let id = KeyId(crypto::sha256(&bytes));
+    let (id, bytes) = seal(repository, passphrase, params, bundle, owner)?;
     put(remote, &id, &bytes)?;
     Ok((id, bytes))
 }
@@ -65,12 +100,21 @@ pub(super) fn put(remote: &dyn Remote, key: &KeyId, bytes: &[u8]) -> Result<(), 
     }
 }
 
+/// The same for one that may be there already: not every remote lets a name be written again.
+pub(super) fn put_once(remote: &dyn Remote, key: &KeyId, bytes: &[u8]) -> Result<(), RepoError> {
+    match remote.get(&name_of(key), limits::KEY_OBJECT as u64) {
+        Ok(there) if there == bytes => Ok(()),
+        _ => put(remote, key, bytes),
+    }
+}
+
 /// The name of a key object.
 pub(super) fn name_of(key: &KeyId) -> String {
     layout::plain_name(Folder::Keys, &ObjectId(key.0))
 }
 
-/// The key objects that could be read, those that cost least to try first, and those that could not.
+/// The key objects that could be read, those that cost least to try first and of these the newest, and those that
+/// could not.
 pub(super) struct Objects {
     /// Ids and bytes.
     pub(super) found: Vec<(KeyId, Vec<u8>)>,
@@ -102,10 +146,32 @@ pub(super) fn objects(remote: &dyn Remote, names: Vec<(String, KeyId)>) -> Objec
             Err(e) => objects.bad.push((id, e.into())),
         }
     }
-    // A passphrase may open one from before a rotation and one from after it.
-    let order = |bytes: &[u8]| (Reverse(key_v1::generation(bytes)), key_v1::cost(bytes));
+    // What costs most may be nobody's, and made to cost that.
+    let order = |bytes: &[u8]| (work(bytes), Reverse(key_v1::generation(bytes)));
     objects.found.sort_by_key(|(id, bytes)| (order(bytes), *id));
     objects
+}
+
+/// What trying a passphrase costs, in units of no meaning. What is not well-formed costs nothing.
+fn work(bytes: &[u8]) -> u64 {
+    key_v1::params(bytes).map_or(0, work_of)
+}
+
+fn work_of(params: ScryptParams) -> u64 {
+    (u64::from(params.r) * u64::from(params.p)) << params.log_n.min(32)
+}
+
+/// Whether a key object may open more than a bundle that is at hand. A passphrase may open one from before a rotation,
+/// which somebody put back, and one from after it.
+fn may_be_newer(bytes: &[u8], repository: RepositoryId, than: &Bundle) -> bool {
+    if key_v1::generation(bytes) <= Some(than.generation()) {
+        return false;
+    }
+    match masters(than) {
+        Ok(owner) => sealed_description(bytes, repository, owner).is_some(),
+        // A writer cannot tell what it is.
+        Err(_) => work(bytes) <= work_of(ScryptParams::PASSPHRASE),
+    }
 }
 
 /// The texts that a passphrase may stand for: itself, and the recovery phrase that it spells in another way.
@@ -139,6 +205,42 @@ pub(super) struct Found {
     pub(super) objects: Objects,
 }
 
+/// What a key object says of itself under the seal of all owners, and its generation, which the seal covers: anybody may
+/// have put there what says nothing.
+pub(super) fn sealed_description(
+    bytes: &[u8],
+    repository: RepositoryId,
+    owner: &Masters,
+) -> Option<(Description, u8)> {
+    let says = key_description_v1::read(bytes, repository, owner.first()?).ok().flatten()?;
+    Some((says, key_v1::generation(bytes)?))
+}
+
+impl Found {
+    /// What the key objects are that say so under the seal of all owners.
+    pub(super) fn described(
+        &self,
+        repository: RepositoryId,
+    ) -> Result<Vec<(KeyId, Description, u8)>, RepoError> {
+        let owner = masters(&self.bundle)?;
+        let described = self.objects.found.iter().filter_map(|(key, bytes)| {
+            let (says, generation) = sealed_description(bytes, repository, owner)?;
+            Some((*key, says, generation))
+        });
+        Ok(described.collect())
+    }
+
+    /// Refuses an owner's key that a rotation has replaced.
+    pub(super) fn require_newest(&self, repository: RepositoryId) -> Result<(), RepoError> {
+        let found = self.bundle.generation();
+        let described = self.described(repository)?.into_iter();
+        // A rotation that has begun may never be made.
+        let keys = described.filter(|(_, says, _)| says.kind != KeyKind::Claim);
+        let newer = keys.map(|(key, _, seen)| (seen, key)).filter(|(seen, _)| *seen > found);
+        newer.max().map_or(Ok(()), |(seen, key)| Err(RepoError::NewerKey { key, found, seen }))
+    }
+}
+
 pub(super) fn find(
     remote: &dyn Remote,
     repository: RepositoryId,
@@ -156,13 +258,13 @@ fn find_among(
     let objects = objects(remote, names);
     let spellings = spellings(passphrase);
     let mut first_error = None;
-    let mut found = None;
+    let mut found: Option<(KeyId, Bundle, Passphrase)> = None;
     for (id, bytes) in &objects.found {
+        if found.as_ref().is_some_and(|(_, best, _)| !may_be_newer(bytes, repository, best)) {
+            continue;
+        }
         match unlock(bytes, repository, &spellings) {
-            Ok((bundle, spelling)) => {
-                found = Some((*id, bundle, spelling.clone()));
-                break;
-            }
+            Ok((bundle, spelling)) => found = Some((*id, bundle, spelling.clone())),
             Err(FormatError::WrongKey) => {}
             Err(source) => {
                 first_error = first_error.or(Some(RepoError::Object { name: name_of(id), source }));

@@ -1,13 +1,18 @@
 //! A new master key for what is written from now on: `format-spec/` section 13, rule 7.
 
+mod claim;
+#[cfg(test)]
+mod tests;
+
+use self::claim::Prepared;
 use super::keys::{self, Found};
 use super::layout::{self, Folder};
 use super::{RepoError, Repository};
-use crate::crypto::{self, MasterKey, Masters, ObjectKind, Passphrase, ScryptParams};
+use crate::crypto::{MasterKey, Masters, ObjectKind, Passphrase, ScryptParams};
 use crate::format::gc_v1::{self, GcRecord};
+use crate::format::key_description_v1::KeyKind;
 use crate::format::key_v1::{self, Bundle, Secrets};
-use crate::format::limits;
-use crate::model::{KeyId, ObjectId, Timestamp};
+use crate::model::{KeyId, Timestamp};
 
 /// A rotation that can be made.
 pub struct Rotation {
@@ -31,81 +36,94 @@ pub struct Rotated {
     pub removed: Vec<KeyId>,
     /// Keys that could not be removed, and why.
     pub left: Vec<(KeyId, RepoError)>,
+    /// The rotation's claim, if it could not be removed. It opens nothing, and means nothing any more.
+    pub claim_left: Option<(KeyId, RepoError)>,
 }
 
 impl Repository {
     /// Looks what a rotation would do, given a passphrase of an owner.
     pub fn plan_rotation(&self, passphrase: &Passphrase) -> Result<Rotation, RepoError> {
-        let Found { key: current, bundle, objects, .. } = keys::find(self.remote(), self.id(), passphrase)?;
+        let found = keys::find(self.remote(), self.id(), passphrase)?;
+        found.require_newest(self.id())?;
+        let begun = self.cache().rotation().map(|begun| begun.claim_id());
+        let mut own_claim = None;
+        let generation = found.bundle.generation();
+        let fingerprint = keys::masters(&found.bundle)?.fingerprint();
+        for (key, says, theirs) in found.described(self.id())? {
+            // Those of generations that are there already mean nothing any more.
+            if says.kind == KeyKind::Claim && theirs > generation {
+                own_claim = begun.filter(|begun| *begun == key);
+                own_claim.ok_or(RepoError::OtherRotation { key })?;
+            }
+            // What only that one opens would be lost with it.
+            if theirs == generation && says.fingerprint.is_some() && says.fingerprint != fingerprint {
+                return Err(RepoError::OtherMaster { key, generation });
+            }
+        }
+        let Found { key: current, bundle, objects, .. } = found;
         let Secrets::Owner(masters) = bundle.secrets else { return Err(RepoError::WriterKey) };
         let objects = objects.found;
-        let newest = objects.iter().filter_map(|(_, bytes)| key_v1::generation(bytes)).max().unwrap_or(0);
-        if newest > masters.generation() {
-            return Err(RepoError::OldKey { found: masters.generation(), seen: newest });
-        }
         let own = objects.iter().find(|(id, _)| *id == current);
         let params = own.and_then(|(_, bytes)| key_v1::params(bytes)).unwrap_or(ScryptParams::PASSPHRASE);
-        let others = objects.iter().map(|(id, _)| *id).filter(|id| *id != current).collect();
+        let others = objects.iter().map(|(id, _)| *id);
+        let others = others.filter(|id| *id != current && Some(*id) != own_claim).collect();
         Ok(Rotation { current, others, masters, params, label: bundle.label })
     }
 
     /// Makes a new master key, and a key object of it for the passphrase in use. All others are removed: what they
-    /// open is given up.
+    /// open is given up. One that is cut off is finished by the next one on the same machine.
     pub fn rotate(
         &self,
         passphrase: &Passphrase,
         plan: Rotation,
         now: Timestamp,
     ) -> Result<Rotated, RepoError> {
-        let failed = |e: crate::crypto::CryptoError| RepoError::object("key object")(e.into());
-        let masters = plan.masters.with(MasterKey::generate().map_err(failed)?);
-        let masters = masters.ok_or_else(|| RepoError::Key("the keys were rotated 255 times".into()))?;
-        let bundle = Bundle { secrets: Secrets::Owner(masters), created: now.secs, label: plan.label };
-        let owner = keys::masters(&bundle)?;
-        let (key, object) = keys::store(self.remote(), self.id(), passphrase, plan.params, &bundle, owner)?;
-        self.prove_alone(&key, &object, bundle.generation())?;
-        self.leave_trace(&bundle, now)?;
-        let mut rotated =
-            Rotated { key, generation: bundle.generation(), removed: Vec::new(), left: Vec::new() };
+        let Prepared { claim, key, bundle } = self.prepare_rotation(passphrase, &plan, now)?;
+        self.claim_generation(&claim, key.0, &plan)?;
+        // From here on machines with this passphrase may seal under it: it is never taken back.
+        let cut = |source| RepoError::RotationCut { key: key.0, source: Box::new(source) };
+        keys::put_once(self.remote(), &key.0, &key.1).map_err(cut)?;
+        self.leave_trace(&bundle, now).map_err(cut)?;
+        let mut rotated = Rotated {
+            key: key.0,
+            generation: bundle.generation(),
+            removed: Vec::new(),
+            left: Vec::new(),
+            claim_left: None,
+        };
         for old in std::iter::once(plan.current).chain(plan.others) {
             match self.delete_key(&old) {
                 Ok(()) => rotated.removed.push(old),
                 Err(e) => rotated.left.push((old, e)),
             }
         }
-        keys::keep(self.cache(), self.id(), passphrase, &bundle, object);
-        self.cache().settle(bundle.keyring())?;
+        rotated.claim_left = self.withdraw(&claim.0).err().map(|e| (claim.0, e));
+        keys::keep(self.cache(), self.id(), passphrase, &bundle, key.1);
+        self.cache().forget_rotation();
+        // What is done is done, whatever another process has seen meanwhile.
+        self.cache().attempt(self.cache().settle(bundle.keyring()).map(drop));
         Ok(rotated)
     }
 
-    /// Reads the new key object back, and looks whether somebody else made one of this generation at the same time:
-    /// two master keys of one generation would each seal what the other cannot open. Both store first and look
-    /// then, so that at least one of them gives way.
-    fn prove_alone(&self, key: &KeyId, object: &[u8], generation: u8) -> Result<(), RepoError> {
-        let name = layout::plain_name(Folder::Keys, &ObjectId(key.0));
-        let withdraw = |error: RepoError| {
-            // What stays, where nothing can be removed, is named.
-            drop(self.remote().delete(&name));
-            error
-        };
-        if self.remote().get(&name, limits::KEY_OBJECT as u64)? != object {
-            return Err(withdraw(RepoError::ReadBack { name: name.clone() }));
+    /// The new key, before anybody sees it: a fresh one, or that of a rotation which was cut off here.
+    fn prepare_rotation(
+        &self,
+        passphrase: &Passphrase,
+        plan: &Rotation,
+        now: Timestamp,
+    ) -> Result<Prepared, RepoError> {
+        if let Some(begun) = self.begun_rotation(passphrase, plan) {
+            return Ok(begun);
         }
-        for (other, id) in keys::names(self.remote())?.into_iter().filter(|(_, id)| id != key) {
-            let bytes = match self.remote().get(&other, limits::KEY_OBJECT as u64) {
-                Err(e) if e.is_not_found() => continue,
-                bytes => bytes?,
-            };
-            // What an interrupted upload left is nobody's key.
-            let whole = crypto::sha256(&bytes) == id.0;
-            if whole && key_v1::generation(&bytes).is_some_and(|theirs| theirs >= generation) {
-                return Err(withdraw(RepoError::Key(format!(
-                    "key {} was made by another rotation at the same time; nothing was changed, try again",
-                    id.short()
-                ))));
-            }
-        }
-        Ok(())
+        let failed = |e: crate::crypto::CryptoError| RepoError::object("key object")(e.into());
+        let masters = plan.masters.clone().with(MasterKey::generate().map_err(failed)?);
+        let masters = masters.ok_or_else(|| RepoError::Key("the keys were rotated 255 times".into()))?;
+        let claim = keys::claim(self.id(), masters.generation(), &masters, now)?;
+        let bundle =
+            Bundle { secrets: Secrets::Owner(masters), created: now.secs, label: plan.label.clone() };
+        let key = keys::seal(self.id(), passphrase, plan.params, &bundle, keys::masters(&bundle)?)?;
+        self.cache().note_rotation(&claim.1, &key.1);
+        Ok(Prepared { claim, key, bundle })
     }
 
     /// Stores a gc record that condemns nothing: the first object of the new generation. Every client reads the

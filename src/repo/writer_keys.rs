@@ -18,6 +18,7 @@ impl Repository {
         label: &str,
     ) -> Result<(KeyId, WriterKeyId), RepoError> {
         let found = keys::find(self.remote(), self.id(), passphrase)?;
+        found.require_newest(self.id())?;
         if let Some((key, ..)) = self.key_of(&found, new) {
             return Err(RepoError::KeyKnown { key });
         }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use sha2::Digest;
 
 use crate::support::{
     PASSPHRASE, Place, Run, database, files, insert, noise, picture, prose, put, same, with_repository,
@@ -39,7 +40,8 @@ impl Owner {
 
     /// A machine with a writer key.
     fn writer(&self) -> Place {
-        self.key_add(WRITER, &["--write-only", "--label", "vps"]).exits(0);
+        let added = self.key_add(WRITER, &["--write-only", "--label", "vps"]).exits(0).summary();
+        assert!(added["writer_key"].is_string(), "{added}");
         self.machine(WRITER)
     }
 
@@ -94,11 +96,15 @@ fn a_writer_backs_up_and_an_owner_restores() {
     owner.gets_back(&idle, &dir);
     owner.0.is_sound();
 
-    // Owners see by whom it was made.
+    // Owners see by whom it was made, and which key that is.
+    let listed = owner.0.run(&["--json", "key", "list"]).exits(0).summary();
+    let key = listed.as_array().unwrap().iter().find(|key| key["label"] == "vps").unwrap().clone();
     owner.0.backup("new");
     let rows = owner.0.run(&["--json", "snapshots"]).exits(0).summary();
     let by: Vec<_> = rows.as_array().unwrap().iter().map(|row| row["writer_key"].is_string()).collect();
     assert_eq!(by.iter().filter(|by| **by).count(), 3, "{rows}");
+    let by_key = rows.as_array().unwrap().iter().filter(|row| row["writer_key"] == key["writer_key"]);
+    assert!(key["writer_key"].is_string() && by_key.count() == 3, "{key} {rows}");
     assert_eq!(by.len(), 4);
     assert!(owner.0.run(&["snapshots"]).exits(0).text().contains("by writer key "));
 }
@@ -329,5 +335,26 @@ fn a_key_that_was_given_up_is_not_taken_again() {
     fs::rename(&kept, &new).unwrap();
     let id = owner.0.backup("state")["snapshot"].as_str().unwrap().to_owned();
     assert_eq!(generation(&owner.repository(), "snapshots", &id), 1);
+    owner.0.is_sound();
+}
+
+/// The generation of an object stands in the open: anybody who can store objects can write any there.
+#[test]
+fn a_false_generation_is_damage_that_can_be_repaired() {
+    let owner = Owner::new();
+    put(&owner.0.path("state"), "a", b"1");
+    owner.0.backup("state");
+    let mut planted = b"EXUV\x01\x04\x01\xff".to_vec();
+    planted.resize(80, 7);
+    let id = data_encoding::HEXLOWER.encode(&sha2::Sha256::digest(&planted));
+    let name = format!("gc/2026-02-19T00-00-00Z-{id}");
+    put(&owner.repository(), &name, &planted);
+    let check = owner.0.run(&["--json", "check"]).exits(13).summary();
+    let told = |problem: &Value| problem["object"].as_str() == Some(name.as_str());
+    assert!(check["problems"].as_array().unwrap().iter().any(told), "{check}");
+    let run = owner.0.run(&["--json", "backup", "state"]).exits(13);
+    assert!(run.error()["message"].as_str().unwrap().contains(&name), "{}", run.stderr);
+    owner.0.run(&["repair", "index", "--delete-damaged", "--yes"]).exits(0);
+    owner.0.backup("state");
     owner.0.is_sound();
 }

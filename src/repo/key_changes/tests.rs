@@ -13,19 +13,19 @@ use crate::repo::tests::{passphrase, repository_at};
 use crate::repo::{CachePlace, RepoError, Repository};
 
 /// What is done in the place of a request; `None` leaves it to the remote.
-type Trick = Box<dyn Fn(&Memory, &str) -> Option<Result<(), RemoteError>> + Send>;
+pub(in crate::repo) type Trick = Box<dyn Fn(&Memory, &str) -> Option<Result<(), RemoteError>> + Send>;
 
 /// A remote in memory whose next requests go another way.
 #[derive(Default)]
-struct Rigged {
-    memory: Memory,
-    put: Mutex<Option<Trick>>,
-    delete: Mutex<Option<Trick>>,
+pub(in crate::repo) struct Rigged {
+    pub(in crate::repo) memory: Memory,
+    pub(in crate::repo) put: Mutex<Option<Trick>>,
+    pub(in crate::repo) delete: Mutex<Option<Trick>>,
     create: Mutex<Option<Trick>>,
 }
 
 impl Rigged {
-    fn set(
+    pub(in crate::repo) fn set(
         place: &Mutex<Option<Trick>>,
         trick: impl Fn(&Memory, &str) -> Option<Result<(), RemoteError>> + Send + 'static,
     ) {
@@ -36,18 +36,18 @@ impl Rigged {
         place.lock().unwrap().as_ref().and_then(|trick| trick(&self.memory, name))
     }
 
-    fn honest(&self) {
+    pub(in crate::repo) fn honest(&self) {
         for place in [&self.put, &self.delete, &self.create] {
             *place.lock().unwrap() = None;
         }
     }
 
-    fn keys(&self) -> Vec<String> {
+    pub(in crate::repo) fn keys(&self) -> Vec<String> {
         self.memory.list("keys").unwrap().into_iter().map(|listed| listed.name).collect()
     }
 }
 
-fn refused(verb: Verb, name: &str) -> RemoteError {
+pub(in crate::repo) fn refused(verb: Verb, name: &str) -> RemoteError {
     RemoteError::Io { verb, name: name.to_string(), source: ErrorKind::PermissionDenied.into() }
 }
 
@@ -81,25 +81,25 @@ impl Remote for Rigged {
     }
 }
 
-const CHEAP: ScryptParams = ScryptParams { log_n: 10, r: 1, p: 1 };
+pub(in crate::repo) const CHEAP: ScryptParams = ScryptParams { log_n: 10, r: 1, p: 1 };
 
-fn text(text: &str) -> Passphrase {
+pub(in crate::repo) fn text(text: &str) -> Passphrase {
     Passphrase::new(text.as_bytes().to_vec())
 }
 
-fn at(secs: i64) -> Timestamp {
+pub(in crate::repo) fn at(secs: i64) -> Timestamp {
     Timestamp::from_secs(secs)
 }
 
 /// A repository of `passphrase()`, and its remote.
-fn rigged(dir: &std::path::Path) -> (Arc<Rigged>, Repository) {
+pub(in crate::repo) fn rigged(dir: &std::path::Path) -> (Arc<Rigged>, Repository) {
     let remote = Arc::new(Rigged::default());
     let repository = repository_at(&(Arc::clone(&remote) as Arc<dyn Remote>), dir);
     (remote, repository)
 }
 
 /// Opens as a machine does that has nothing but the passphrase.
-fn opens(remote: &Arc<Rigged>, passphrase: &Passphrase) -> Result<(), RepoError> {
+pub(in crate::repo) fn opens(remote: &Arc<Rigged>, passphrase: &Passphrase) -> Result<(), RepoError> {
     let nowhere = tempfile::tempdir().unwrap();
     let handle: Arc<dyn Remote> = Arc::clone(remote) as _;
     Repository::open(handle, passphrase, CachePlace { dir: nowhere.path(), keeps_key: false }).map(drop)
@@ -263,6 +263,40 @@ fn the_last_key_that_is_known_to_open_stays() {
     for id in ["", "nothing", "zz"] {
         assert!(matches!(repository.key_removal(&passphrase(), id), Err(RepoError::Key(_))), "{id}");
     }
+}
+
+/// A rotation that was cut off before it removed the older keys, and a holder of one of those.
+#[test]
+fn who_has_an_older_key_changes_none_of_the_newer_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let (remote, repository) = rigged(dir.path());
+    repository.add_key(&passphrase(), &text("two"), CHEAP, at(1), "two").unwrap();
+    Rigged::set(&remote.delete, |_, name| Some(Err(refused(Verb::Delete, name))));
+    let plan = repository.plan_rotation(&passphrase()).unwrap();
+    let newest = repository.rotate(&passphrase(), plan, at(2)).unwrap().key;
+    remote.honest();
+    let junk =
+        [&b"EXUVIKEY\x01\x01\x0a\x01\x01\xff\0\0"[..], &[7; 88], &40u32.to_le_bytes(), &[7; 40]].concat();
+    let junk_id = KeyId(crypto::sha256(&junk));
+    remote.memory.put(&super::keys::name_of(&junk_id), &junk).unwrap();
+
+    let before = remote.keys();
+    let (two, three) = (text("two"), text("three"));
+    let answers = [
+        repository.key_removal(&two, &newest.to_string()).map(drop),
+        repository.add_key(&two, &three, CHEAP, at(3), "").map(drop),
+        repository.add_writer_key(&two, &three, CHEAP, at(3), "").map(drop),
+        repository.change_key(&two, &three, CHEAP, at(3)).map(drop),
+    ];
+    for (n, answer) in answers.into_iter().enumerate() {
+        let refused = matches!(answer, Err(RepoError::NewerKey { key, found: 0, seen: 1 }) if key == newest);
+        assert!(refused, "{n}: {answer:?}");
+    }
+    assert_eq!(remote.keys(), before);
+    // What anybody may have put there is in nobody's way.
+    repository.remove_key(&repository.key_removal(&two, &junk_id.to_string()).unwrap()).unwrap();
+    assert_eq!(remote.keys().len(), before.len() - 1);
+    repository.add_key(&passphrase(), &three, CHEAP, at(3), "").unwrap();
 }
 
 #[test]
