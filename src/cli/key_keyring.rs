@@ -18,7 +18,7 @@ use crate::app;
 /// configuration file is on.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  exuvia key keyring store\n  EXUVIA_PASSPHRASE_KEYRING=on exuvia snapshots\n  exuvia key keyring status\n  exuvia key keyring forget"
+    after_help = "Examples:\n  exuvia key keyring store\n  exuvia key keyring store --replace\n  EXUVIA_PASSPHRASE_KEYRING=on exuvia snapshots\n  exuvia key keyring status\n  exuvia key keyring forget"
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -28,7 +28,13 @@ pub(super) struct Args {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Store the passphrase, once it has opened the repository
-    Store,
+    ///
+    /// What the keyring has of it is not asked for: the passphrase comes from elsewhere, or from the terminal.
+    Store {
+        /// Also when the keyring has another one under the repository's name
+        #[arg(long)]
+        replace: bool,
+    },
     /// Remove the passphrase from the keyring
     Forget,
     /// Say whether the keyring has the passphrase, and whether it is used
@@ -51,11 +57,15 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
     let name = place.name();
     let item = Item::of(&name);
     let (stored, words) = match args.command {
-        Command::Store => {
-            let obtained = place.passphrase(ctx)?;
+        Command::Store { replace } => {
+            let obtained = place.passphrase_beside_keyring(ctx)?;
             let passphrase = obtained.passphrase.clone();
             let opened = ctx.open_with(&place, obtained, OnSignal::End)?;
             opened.run(app::unlock_with_any_key)?;
+            let other = item.look()?.filter(|kept| kept.as_bytes() != passphrase.as_bytes());
+            if other.is_some() && !replace {
+                return Err(another(&name));
+            }
             item.store(&passphrase)?;
             (true, format!("stored the passphrase of {name} in the keyring"))
         }
@@ -83,4 +93,11 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
     };
     ctx.output.summary(&words)?;
     Ok(Status::Done)
+}
+
+/// The keyring goes by names, and two repositories may have the same.
+fn another(name: &str) -> CliError {
+    CliError::usage(format!("the keyring has another passphrase of {name}"))
+        .hint("--replace puts this one in its place")
+        .hint("it may be that of another repository, which is called the same: what is left out of a name, such as the parameters of a connection string, tells no repositories apart")
 }

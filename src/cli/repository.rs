@@ -110,7 +110,17 @@ impl Place {
 
     /// What opens this repository.
     pub(super) fn passphrase(&self, ctx: &Context) -> Result<Obtained, CliError> {
-        if let Some(obtained) = passphrase::configured(ctx, Some(&self.name()))? {
+        self.passphrase_from(ctx, true)
+    }
+
+    /// The same for who is about to store it in the keyring, and has no use for what is there.
+    pub(super) fn passphrase_beside_keyring(&self, ctx: &Context) -> Result<Obtained, CliError> {
+        self.passphrase_from(ctx, false)
+    }
+
+    fn passphrase_from(&self, ctx: &Context, keyring: bool) -> Result<Obtained, CliError> {
+        if let Some(obtained) = passphrase::configured(ctx, Some(self.name()).filter(|_| keyring).as_deref())?
+        {
             return Ok(obtained);
         }
         if let Some(obtained) = self.default_passphrase(ctx)? {

@@ -151,6 +151,7 @@ fn key_files_are_generated_private_and_never_overwritten() {
     let run = place.run(&args).exits(2);
     assert!(run.stderr.contains("no key is overwritten"), "{}", run.stderr);
     assert_eq!(fs::read_to_string(&file).unwrap(), key);
+    assert!(run.stderr.contains("--new-passphrase-file"), "{}", run.stderr);
     let run = place.run(&["key", "add", "--generate-key-file", "repo/keys/mine"]).exits(2);
     assert!(run.stderr.contains("protects nothing"), "{}", run.stderr);
     assert_eq!(names(&place.path("repo/keys")).len(), 2);
@@ -165,6 +166,24 @@ fn key_files_are_generated_private_and_never_overwritten() {
     place.set("EXUVIA_PASSPHRASE", "").set("EXUVIA_PASSPHRASE_FILE", "keys/cron.key");
     let run = place.run(&["snapshots"]).exits(0);
     assert!(run.stderr.contains("open to other users"), "{}", run.stderr);
+}
+
+#[test]
+fn a_change_to_a_key_file_that_was_cut_off_is_finished_by_the_same_command() {
+    let mut place = with_repository();
+    let old = fs::read_dir(place.path("repo/keys")).unwrap().next().unwrap().unwrap().path();
+    let change = ["--json", "key", "change", "--generate-key-file", "new.key"];
+    // Before anything was stored of it, the file opens nothing, and is somebody's.
+    place.write("other.key", &format!("{}\n", "5".repeat(64)));
+    place.run(&["key", "change", "--generate-key-file", "other.key"]).exits(2);
+    // As it is when the old key could not be removed.
+    let kept = fs::read(&old).unwrap();
+    let new = place.run(&change).exits(0).summary()["id"].clone();
+    fs::write(&old, kept).unwrap();
+    let again = place.run(&change).exits(0).summary();
+    assert_eq!((&again["id"], again["removed"].as_array().unwrap().len()), (&new, 1), "{again}");
+    place.set("EXUVIA_PASSPHRASE", "").set("EXUVIA_PASSPHRASE_FILE", "new.key");
+    assert_eq!(keys(&place).len(), 1);
 }
 
 /// The words of a printed grid.
@@ -311,7 +330,17 @@ fn the_keyring_keeps_the_passphrase() {
     assert!(run.stderr.contains("still has the old passphrase"), "{}", run.stderr);
     let run = place.run(&["snapshots"]).exits(12);
     assert!(run.stderr.contains("came from the keyring"), "{}", run.stderr);
+    // What is there is not what is to be stored, and is not lost unseen: it may be that of another repository.
+    let run = place.run(&["key", "keyring", "store", "--replace"]).exits(2);
+    assert!(run.stderr.contains("no passphrase is given"), "{}", run.stderr);
     place.set("EXUVIA_PASSPHRASE", "another passphrase");
+    let run = place.run(&["key", "keyring", "store"]).exits(2);
+    assert!(
+        run.stderr.contains("has another passphrase") && run.stderr.contains("--replace"),
+        "{}",
+        run.stderr
+    );
+    place.run(&["key", "keyring", "store", "--replace"]).exits(0);
     place.run(&["key", "keyring", "store"]).exits(0);
     place.set("EXUVIA_PASSPHRASE", "");
     place.run(&["snapshots"]).exits(0);
