@@ -6,6 +6,7 @@ use std::fs;
 
 use super::layout::{self, Folder, ObjectInfo};
 use super::{Cache, RepoError};
+use crate::model::BlobId;
 
 const NAME: &str = "seen";
 const TITLE: &str = "exuvia-seen 1";
@@ -19,6 +20,9 @@ pub struct Seen {
     pub gc: BTreeSet<String>,
     /// The index objects; `None` when they must be listed anew.
     pub index: Option<Vec<ObjectInfo>>,
+    /// Root segments of manifests of which every blob is in a pack that `index` lists and `gc` does not condemn: to
+    /// look for each of them again would cost a backup of no change more than all the rest.
+    pub sound: BTreeSet<BlobId>,
 }
 
 impl Seen {
@@ -34,6 +38,7 @@ impl Seen {
             line(["index-listed", "", ""]);
             index.iter().for_each(|object| line(["index", &object.name, &object.size.to_string()]));
         }
+        self.sound.iter().for_each(|root| line(["sound", &root.to_string(), ""]));
         let hash = blake3::hash(text.as_bytes());
         text + hash.to_hex().as_str() + "\n"
     }
@@ -54,6 +59,7 @@ impl Seen {
             match (words.next()?, words.next(), words.next()) {
                 ("snapshot", Some(name), None) => drop(seen.snapshots.insert(name.to_string())),
                 ("gc", Some(name), None) => drop(seen.gc.insert(name.to_string())),
+                ("sound", Some(root), None) => drop(seen.sound.insert(root.parse().ok()?)),
                 ("index-listed", None, None) => seen.index = Some(Vec::new()),
                 ("index", Some(name), Some(size)) => {
                     let (Folder::Index, None, id) = layout::parse_name(name)? else { return None };
@@ -95,6 +101,7 @@ mod tests {
                 snapshots: ["snapshots/a".to_string(), "snapshots/b".to_string()].into(),
                 gc: ["gc/x".to_string()].into(),
                 index,
+                sound: [BlobId([9; 32])].into(),
             };
             let text = seen.encode();
             assert_eq!(Seen::decode(&text), Some(seen));

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::base::Base;
-use super::index::IdSet;
 use super::layout::{Folder, ObjectInfo, pack_name};
 use super::{Index, RepoError, Repository};
 use crate::format::index_v1::PackInfo;
-use crate::model::{Classify, ErrorClass, ObjectId};
+use crate::model::{BlobId, Classify, ErrorClass, ObjectId};
 
 /// Other clients may replace index objects by merged ones while we read them.
 const LISTINGS: usize = 3;
@@ -19,12 +18,20 @@ pub struct LoadedIndex {
     pub index: Index,
     /// Packs of interrupted runs, in `index` but not yet published.
     pub adopted: Vec<PackInfo>,
-    /// Blobs that only condemned packs hold.
-    pub avoid: IdSet,
+    /// Packs are condemned: what an earlier snapshot refers to need not be in `index` any more.
+    pub doubtful: bool,
     /// The index objects that no other one replaces.
     pub objects: Vec<ObjectInfo>,
     /// They were listed in an earlier run.
     pub remembered: bool,
+}
+
+impl LoadedIndex {
+    /// True when a blob of an earlier snapshot may be kept as it is. Where packs are condemned it must be in the index
+    /// itself: those that a repair found gone are condemned, and in no index object any more.
+    pub fn may_keep(&self, id: &BlobId) -> Result<bool, RepoError> {
+        Ok(!self.doubtful || self.index.contains(id)?)
+    }
 }
 
 /// An index that is loaded at first use.
@@ -75,7 +82,7 @@ impl SharedIndex {
         let nothing = LoadedIndex {
             index: Index::default(),
             adopted: Vec::new(),
-            avoid: IdSet::default(),
+            doubtful: false,
             objects: Vec::new(),
             remembered: false,
         };
@@ -142,7 +149,8 @@ impl SharedIndex {
             match index.add_object(&self.repository, object, condemned) {
                 Ok(decoded) => {
                     replaced.extend(decoded.replaces);
-                    last.extend(decoded.packs.into_iter().filter(|pack| condemned.contains(&pack.id)));
+                    let packs = decoded.packs.into_iter();
+                    last.extend(packs.filter(|pack| self.reads && condemned.contains(&pack.id)));
                 }
                 Err(error) if is_damaged(&error) => unreadable.push((object.id, error)),
                 Err(error) => return Err(error),
@@ -153,20 +161,10 @@ impl SharedIndex {
             return Err(error);
         }
         let adopted = adopt(&self.repository, &mut index, condemned)?;
-        let mut avoid = IdSet::default();
-        for pack in last {
-            if self.reads {
-                index.add_last(&pack)?;
-                continue;
-            }
-            for blob in pack.frames.iter().flat_map(|frame| &frame.blobs) {
-                if !index.contains(&blob.id())? {
-                    avoid.insert(blob.id());
-                }
-            }
-        }
+        last.iter().try_for_each(|pack| index.add_last(pack))?;
+        let doubtful = !self.reads && !condemned.is_empty();
         let objects = objects.iter().filter(|object| !replaced.contains(&object.id)).cloned().collect();
-        Ok(LoadedIndex { index, adopted, avoid, objects, remembered })
+        Ok(LoadedIndex { index, adopted, doubtful, objects, remembered })
     }
 }
 

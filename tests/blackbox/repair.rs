@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::support::{Place, database, files, noise, picture, prose, put, same, with_repository};
+use crate::support::{Place, database, files, insert, noise, picture, prose, put, same, with_repository};
 
 /// A place with a tree and one snapshot of it.
 fn world() -> (Place, String) {
@@ -60,6 +60,44 @@ fn a_backup_heals_packs_that_are_gone() {
     forget_caches(&place);
     same(&place.restored("latest"), &picture(&tree), "healed");
     assert_eq!(place.backup("tree")["bytes_added_raw"], 0, "and stores nothing twice");
+}
+
+/// `repair index` takes a pack that is gone out of the index: then nothing says any more what it held, neither to the
+/// machine that repaired nor to one that knows of nothing.
+#[test]
+fn what_the_index_has_lost_is_stored_again_by_whoever_has_it() {
+    for other_machine in [false, true] {
+        let (place, _) = world();
+        let (tree, cache) = (place.path("tree"), place.path("home/.cache/exuvia"));
+        let other = place.path("cache of another");
+        copy(&cache, &other);
+        for pack in files(&place.path("repo/packs")).into_keys() {
+            fs::remove_file(pack).unwrap();
+        }
+        place.run(&["repair", "index"]).exits(0);
+        if other_machine {
+            fs::remove_dir_all(&cache).unwrap();
+            fs::rename(&other, &cache).unwrap();
+        }
+        // One file is as it was, one grew, and of a database a page changed.
+        fs::File::options().append(true).open(tree.join("big.bin")).unwrap().set_len((3 << 20) + 1).unwrap();
+        insert(&rusqlite::Connection::open(tree.join("d.sqlite")).unwrap(), 1);
+        place.backup("tree");
+        same(&place.restored("latest"), &picture(&tree), "stored again");
+    }
+}
+
+/// Copies a directory with all that is in it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::chunk::Chunker;
 use crate::clock::Clock;
 use crate::fs::{self, Dir};
 use crate::gather::{IncludeSet, Profile, RuleOptions, Rules, TreeWalk, WalkOptions};
-use crate::model::{ObjectId, RepoPath, Snapshot, SnapshotKind, Stats, Timestamp};
+use crate::model::{BlobId, ObjectId, RepoPath, Snapshot, SnapshotKind, Stats, Timestamp};
 use crate::ops::{alarm, auto_restore, cache_keys, rollback};
 use crate::remote::RequestCounts;
 use crate::repo::{
@@ -124,6 +124,8 @@ struct Relied<'a> {
     index: &'a SharedIndex,
     gc: BTreeSet<String>,
     remembered: Option<Vec<ObjectInfo>>,
+    /// Root segments of manifests that need nothing else.
+    sound: BTreeSet<BlobId>,
 }
 
 pub(super) struct Attempt<'a> {
@@ -139,7 +141,7 @@ pub(super) struct Attempt<'a> {
 impl Attempt<'_> {
     pub(super) fn run(&self, known: Listings, observer: Option<&mut Observer<'_>>) -> Result<Done, Error> {
         let (source, request) = (self.source, self.request);
-        let Listings { gc, condemned, index: remembered } = known;
+        let Listings { gc, condemned, index: remembered, mut sound } = known;
         let index = SharedIndex::without(self.repository, condemned, remembered.clone());
         let baseline = self.repository.cache().baseline(&source.key);
         let baseline = match baseline {
@@ -150,9 +152,15 @@ impl Attempt<'_> {
             Some(baseline) => Some((baseline.id, baseline.snapshot.clone())),
             None => self.find_parent()?.map(|(entry, snapshot)| (entry.id, snapshot)),
         };
+        if !index.condemned().is_empty() && !index.get()?.remembered {
+            sound.clear();
+        }
+        // It is about to be the manifest before the last.
+        let is_sound = parent.as_ref().is_some_and(|(_, parent)| sound.remove(&parent.manifest.root));
         let context = Context {
             repository: self.repository.clone(),
             index: Arc::clone(&index),
+            is_sound,
             chunker: Chunker::new(self.repository.sealer().keys.gear_table()),
             clock: Arc::clone(self.clock),
             monitor: Arc::clone(self.monitor),
@@ -162,9 +170,9 @@ impl Attempt<'_> {
             pace: Pace::default(),
         };
         let mut known = baseline.as_ref().map(|b| b.known.clone()).unwrap_or_default();
-        if !index.condemned().is_empty() {
+        if !index.condemned().is_empty() && !is_sound {
             let loaded = index.get()?;
-            known.retain(|id| !loaded.avoid.contains(id));
+            known.retain(|id| loaded.may_keep(id).unwrap_or(false));
         }
         let mut sequencer = Sequencer::new(&context, known, source.dev);
         sequencer.observer = observer.map(|observer| observer as _);
@@ -185,7 +193,9 @@ impl Attempt<'_> {
             // The cache holds this very manifest.
             sequencer.baseline = None;
         }
-        self.publish(sequencer, Relied { index: &index, gc, remembered }, parent, manifest, unchanged)
+        sound.insert(manifest.root);
+        let relied = Relied { index: &index, gc, remembered, sound };
+        self.publish(sequencer, relied, parent, manifest, unchanged)
     }
 
     /// What an undo went back to is a safety snapshot.
@@ -360,7 +370,8 @@ impl Attempt<'_> {
             return;
         }
         let cache = self.repository.cache();
-        let seen = Seen { snapshots: self.known_snapshots(), gc: relied.gc.clone(), index: None };
+        let (snapshots, gc) = (self.known_snapshots(), relied.gc.clone());
+        let seen = Seen { snapshots, gc, ..Seen::default() };
         // Where it cannot be noted, the notes of single packs stay.
         if cache.note_seen(&seen).is_ok() {
             published.listed.iter().for_each(|pack| cache.forget_pending(pack));
@@ -429,7 +440,7 @@ impl Attempt<'_> {
         {
             return Ok(Done::Finished(Box::new(outcome)));
         }
-        let Relied { index, gc, remembered } = relied;
+        let Relied { index, gc, remembered, sound } = relied;
         let Verdict::Sound(now) = listings::judge(self.repository, &gc, index)? else {
             return Ok(Done::Condemned);
         };
@@ -454,7 +465,7 @@ impl Attempt<'_> {
         } else {
             outcome.tables = std::mem::take(&mut sequencer.tables);
         }
-        let mut seen = listings::seen_after(snapshots, gc, now, index, remembered, &published.index);
+        let mut seen = listings::seen_after(snapshots, gc, now, index, remembered, &published.index, sound);
         if let Some(objects) = seen.index.take() {
             let merged = self.repository.merge_index(objects.clone());
             seen.index = merged

@@ -145,7 +145,7 @@ impl Reader<'_> {
         let loaded = self.context.index.get().ok()?;
         let blobs = BlobReader::new(&self.context.repository, &loaded.index);
         let slices = load_slices(previous, &blobs).ok()?;
-        PreviousImage::new(table, &slices, &loaded.avoid)
+        PreviousImage::new(table, &slices, &|id| self.context.may_keep(&loaded, id))
     }
 }
 

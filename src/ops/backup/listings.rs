@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::ObjectId;
+use crate::model::{BlobId, ObjectId};
 use crate::repo::{Catalog, ObjectInfo, RepoError, Repository, Seen, SharedIndex};
 
 /// Listings that were made before a backup, or remembered from the last one.
@@ -14,6 +14,8 @@ pub(super) struct Listings {
     pub(super) condemned: BTreeSet<ObjectId>,
     /// Index objects, when they need not be listed again.
     pub(super) index: Option<Vec<ObjectInfo>>,
+    /// Root segments of manifests that need nothing else, as long as that is the index.
+    pub(super) sound: BTreeSet<BlobId>,
 }
 
 impl Listings {
@@ -28,12 +30,12 @@ impl Listings {
             return None;
         }
         let condemned = repository.condemned(&seen.gc).ok()?;
-        Some(Self { gc: seen.gc, condemned, index: seen.index })
+        Some(Self { gc: seen.gc, condemned, index: seen.index, sound: seen.sound })
     }
 
     pub(super) fn fresh(repository: &Repository) -> Result<Self, RepoError> {
         let gc = repository.gc_records()?;
-        Ok(Self { condemned: repository.condemned(&gc)?, gc, index: None })
+        Ok(Self { condemned: repository.condemned(&gc)?, gc, index: None, sound: BTreeSet::new() })
     }
 }
 
@@ -63,7 +65,8 @@ pub(super) fn judge(
 }
 
 /// What the next backup may rely on. `before` are the gc records known when this one began, `now` those
-/// listed at its end, `remembered` the index objects it began with, `new` those that it wrote.
+/// listed at its end, `remembered` the index objects it began with, `new` those that it wrote, `sound` the manifests
+/// that need nothing else.
 pub(super) fn seen_after(
     snapshots: BTreeSet<String>,
     before: BTreeSet<String>,
@@ -71,11 +74,12 @@ pub(super) fn seen_after(
     index: &SharedIndex,
     remembered: Option<Vec<ObjectInfo>>,
     new: &[ObjectInfo],
+    sound: BTreeSet<BlobId>,
 ) -> Seen {
     match (index.loaded(), remembered) {
         // Listed after `before` was.
-        (Some(loaded), _) => Seen { snapshots, gc: before, index: Some(loaded.objects_with(new)) },
-        (None, Some(objects)) if before == now => Seen { snapshots, gc: now, index: Some(objects) },
-        (None, _) => Seen { snapshots, gc: now, index: None },
+        (Some(loaded), _) => Seen { snapshots, gc: before, index: Some(loaded.objects_with(new)), sound },
+        (None, Some(objects)) if before == now => Seen { snapshots, gc: now, index: Some(objects), sound },
+        (None, _) => Seen { snapshots, gc: now, index: None, sound: BTreeSet::new() },
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::crypto::Keyring;
 use crate::model::{BlobId, ContentHash, Slice};
-use crate::repo::{IdSet, PageTable};
+use crate::repo::PageTable;
 
 /// Images are laid out region by region.
 const REGION: usize = 1 << 20;
@@ -35,9 +35,13 @@ pub(super) struct PreviousImage {
 }
 
 impl PreviousImage {
-    /// Joins a page table with the slices of the image it describes; blobs in `avoid` are not
+    /// Joins a page table with the slices of the image it describes; only blobs that `may_be_kept` are
     /// counted on. `None` when the two do not fit.
-    pub(super) fn new(table: &PageTable, slices: &[Slice], avoid: &IdSet) -> Option<Self> {
+    pub(super) fn new(
+        table: &PageTable,
+        slices: &[Slice],
+        may_be_kept: &dyn Fn(&BlobId) -> bool,
+    ) -> Option<Self> {
         let page = table.page_size;
         let mut places = Vec::with_capacity(table.pages.len());
         let mut by_hash = HashMap::with_capacity(table.pages.len());
@@ -46,9 +50,10 @@ impl PreviousImage {
             if len % page != 0 {
                 return None;
             }
+            let kept = may_be_kept(&id);
             for at in (0..len).step_by(page as usize) {
                 let hash = table.pages.get(places.len())?;
-                if !avoid.contains(&id) {
+                if kept {
                     by_hash.entry(*hash).or_insert(u32::try_from(places.len()).ok()?);
                 }
                 places.push((id, offset + at));
@@ -371,7 +376,7 @@ mod tests {
                 captured: Timestamp::default(),
                 pages: image.pages.clone(),
             };
-            PreviousImage::new(&table, &image.slices, &IdSet::default()).unwrap()
+            PreviousImage::new(&table, &image.slices, &|_| true).unwrap()
         }
     }
 

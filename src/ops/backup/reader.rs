@@ -18,7 +18,9 @@ use crate::format::limits;
 use crate::fs::{self, Stat};
 use crate::gather::sqlite;
 use crate::model::{BlobId, BlobKind, Capture, Content, ContentHash, Slice};
-use crate::repo::{BlobReader, Filler, FullFrame, Packer, RepoError, Repository, SharedIndex, load_slices};
+use crate::repo::{
+    BlobReader, Filler, FullFrame, LoadedIndex, Packer, RepoError, Repository, SharedIndex, load_slices,
+};
 use crate::report::Monitor;
 
 /// One read.
@@ -47,6 +49,8 @@ const MAX_WAITS: u32 = 8;
 pub(super) struct Context {
     pub(super) repository: Repository,
     pub(super) index: Arc<SharedIndex>,
+    /// All that the previous snapshot needs is in the index.
+    pub(super) is_sound: bool,
     pub(super) chunker: Chunker,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) monitor: Arc<dyn Monitor>,
@@ -58,6 +62,13 @@ pub(super) struct Context {
     pub(super) packer: Packer,
     /// How the disk is doing.
     pub(super) pace: Pace,
+}
+
+impl Context {
+    /// True when a blob of the previous snapshot may be kept. What cannot be looked up is stored again.
+    pub(super) fn may_keep(&self, loaded: &LoadedIndex, id: &BlobId) -> bool {
+        self.is_sound || loaded.may_keep(id).unwrap_or(false)
+    }
 }
 
 /// Whether files come from a disk rather than from the system's memory. Then the walk, which is ahead of
@@ -336,7 +347,7 @@ impl<'a> Reader<'a> {
             let mut slices = load_slices(previous, &blobs).ok()?;
             let usable = slices
                 .iter()
-                .take_while(|s| matches!(s, Slice::Blob { id, .. } if !loaded.avoid.contains(id)));
+                .take_while(|s| matches!(s, Slice::Blob { id, .. } if self.context.may_keep(&loaded, id)));
             let usable = usable.count();
             slices.truncate(usable);
             Some(slices)

@@ -170,6 +170,33 @@ fn condemned_packs_are_not_counted_on() {
     assert_eq!((third.snapshot.stats.files_unmodified, third.snapshot.stats.bytes_read), (20, 0));
 }
 
+/// A repair condemned packs that were gone, and took them out of the index: nothing says any more what they held.
+#[test]
+fn what_is_in_no_index_object_any_more_is_stored_again() {
+    for grows in [false, true] {
+        let world = World::new();
+        world.backup();
+        let (gone, old_index) = (world.packs(), index_names(&world));
+        world.condemn(&gone, 0);
+        world.delete(&gone, &old_index);
+        if grows {
+            for n in 0..20 {
+                let path = world.source().join(format!("file{n}"));
+                let mut file = std::fs::File::options().append(true).open(path).unwrap();
+                std::io::Write::write_all(&mut file, b"and more").unwrap();
+            }
+        }
+        let second = world.backup();
+        world.restores(&second, "restored");
+        // That all of it is there is not looked up again.
+        let sound = world.repository.cache().seen().unwrap().sound;
+        assert_eq!(sound, [second.snapshot.manifest.root].into());
+        let third = world.backup();
+        assert_eq!((third.snapshot.stats.files_unmodified, third.snapshot.stats.bytes_read), (20, 0));
+        assert_eq!(world.repository.cache().seen().unwrap().sound, sound);
+    }
+}
+
 /// A prune condemns all packs while a second backup runs, and deletes them afterwards.
 fn pruned_while_a_backup_runs(cache_lost: bool, gc_listings_before: usize) {
     let world = World::new();

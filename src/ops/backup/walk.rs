@@ -13,7 +13,9 @@ use super::previous::Previous;
 use super::reader::{Context, Stop, is_unsettled};
 use crate::fs::{self, FileKind, OwnerNames, Stat};
 use crate::gather::{Found, FoundEntry, Gather};
-use crate::model::{Capture, Content, Entry, EntryKind, Metadata, Owner, RepoPath, Slice, Slices, Xattr};
+use crate::model::{
+    BlobId, Capture, Content, Entry, EntryKind, Metadata, Owner, RepoPath, Slice, Slices, Xattr,
+};
 use crate::ops::cache_keys;
 use crate::repo::{BlobReader, load_slices};
 
@@ -274,24 +276,21 @@ impl Walk<'_> {
         })
     }
 
-    /// False when a blob of the content is only in packs that are condemned.
+    /// False when a blob of the content is only in packs that are condemned, or in none any more.
     fn may_keep(&self, content: &Content) -> bool {
-        if self.context.index.condemned().is_empty() {
+        if self.context.is_sound || self.context.index.condemned().is_empty() {
             return true;
         }
         let Ok(loaded) = self.context.index.get() else { return false };
-        if loaded.avoid.is_empty() {
-            return true;
-        }
+        let lost = |id: &BlobId| !self.context.may_keep(&loaded, id);
         if let Slices::Lists(lists) = &content.slices
-            && lists.iter().any(|id| loaded.avoid.contains(id))
+            && lists.iter().any(lost)
         {
             return false;
         }
         let blobs = BlobReader::new(&self.context.repository, &loaded.index);
-        load_slices(content, &blobs).is_ok_and(|slices| {
-            slices.iter().all(|s| !matches!(s, Slice::Blob { id, .. } if loaded.avoid.contains(id)))
-        })
+        load_slices(content, &blobs)
+            .is_ok_and(|slices| slices.iter().all(|s| !matches!(s, Slice::Blob { id, .. } if lost(id))))
     }
 }
 

@@ -189,9 +189,9 @@ impl Model {
         for n in 1..=self.packs {
             assert_eq!(index.contains_pack(&pack_id(n)).unwrap(), good.contains_key(&pack_id(n)));
         }
-        let doubtful = all().filter(|pack| condemned.contains(&pack.id)).flat_map(blobs);
-        let avoid: BTreeSet<_> = doubtful.filter(|id| !there.contains(id)).collect();
-        assert_eq!(loaded.avoid.iter().copied().collect::<BTreeSet<_>>(), avoid);
+        for id in all().flat_map(blobs) {
+            assert_eq!(loaded.may_keep(&id).unwrap(), condemned.is_empty() || there.contains(&id));
+        }
         let replaced: BTreeSet<_> = self.objects.values().flat_map(|(_, _, r)| r).collect();
         let objects = self.objects.values().map(|(object, ..)| object);
         let objects: Vec<_> = objects.filter(|o| !replaced.contains(&o.id)).cloned().collect();
