@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod crashes;
+mod last_copies;
 mod phases;
 mod races;
 mod rot;
