@@ -3,11 +3,13 @@
 //!
 //! Blobs are numbered by the order of their ids, so that sets of them are bitmaps.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
+use super::index::read_object;
 use super::layout::ObjectInfo;
+use super::shared_index::is_damaged;
 use super::{Index, RepoError, Repository, Standing};
-use crate::format::index_v1::PackInfo;
+use crate::format::index_v1::{self, PackInfo};
 use crate::model::{BlobId, BlobKind, ObjectId};
 
 /// Half of an id. Ids are hashes under a secret key: nobody can make two that have it in common.
@@ -56,6 +58,8 @@ pub struct CensusObject {
     pub packs: Vec<u32>,
     /// The objects that it makes superfluous.
     pub replaces: Vec<ObjectId>,
+    /// False when it is damaged, and another one replaces it.
+    pub is_readable: bool,
 }
 
 /// The places of all blobs, and where manifests can be read.
@@ -89,9 +93,15 @@ impl Census {
     ) -> Result<Self, RepoError> {
         let stored: HashMap<ObjectId, u64> = packs.iter().map(|pack| (pack.id, pack.size)).collect();
         let mut taking = Taking { stored, ..Taking::default() };
+        let mut unreadable = Vec::new();
         for object in objects {
-            taking.object(repository, object, standing)?;
+            match read_object(repository, object) {
+                Ok(decoded) => taking.object(object, decoded, standing)?,
+                Err(error) if is_damaged(&error) => unreadable.push((object, error)),
+                Err(error) => return Err(error),
+            }
         }
+        taking.dead(unreadable)?;
         taking.finish(packs)
     }
 
@@ -156,11 +166,10 @@ struct Taking {
 impl Taking {
     fn object(
         &mut self,
-        repository: &Repository,
         object: &ObjectInfo,
+        decoded: index_v1::Index,
         standing: &dyn Fn(&ObjectId) -> Standing,
     ) -> Result<(), RepoError> {
-        let decoded = super::index::read_object(repository, object)?;
         let mut packs = Vec::with_capacity(decoded.packs.len());
         for pack in decoded.packs {
             let (number, new) = self.number(pack.id)?;
@@ -185,7 +194,22 @@ impl Taking {
                 }
             }
         }
-        self.objects.push(CensusObject { object: object.clone(), packs, replaces: decoded.replaces });
+        let replaces = decoded.replaces;
+        self.objects.push(CensusObject { object: object.clone(), packs, replaces, is_readable: true });
+        Ok(())
+    }
+
+    /// Objects that cannot be read: each is no loss where another one replaces it, and else an error.
+    fn dead(&mut self, unreadable: Vec<(&ObjectInfo, RepoError)>) -> Result<(), RepoError> {
+        let replaced: BTreeSet<ObjectId> =
+            self.objects.iter().flat_map(|object| object.replaces.iter().copied()).collect();
+        for (object, error) in unreadable {
+            if !replaced.contains(&object.id) {
+                return Err(error);
+            }
+            let (packs, replaces) = (Vec::new(), Vec::new());
+            self.objects.push(CensusObject { object: object.clone(), packs, replaces, is_readable: false });
+        }
         Ok(())
     }
 

@@ -85,10 +85,11 @@ impl Repository {
             rest.extend(small);
             return Ok(rest);
         }
-        let mut read = Vec::with_capacity(small.len());
+        let (mut read, mut older) = (Vec::with_capacity(small.len()), BTreeSet::new());
         for object in small {
-            let packs = self.read_index(&object)?.packs;
+            let index_v1::Index { packs, replaces } = self.read_index(&object)?;
             read.push((object, packs));
+            older.extend(replaces);
         }
         let (read, apart) = agreeing(read);
         rest.extend(apart);
@@ -101,7 +102,9 @@ impl Repository {
             packs.extend(listed.into_iter().filter(|pack| known.insert(pack.id)));
             small.push(object);
         }
-        let replaced: Vec<_> = small.iter().map(|object| object.id).collect();
+        small.iter().for_each(|object| drop(older.remove(&object.id)));
+        let mut replaced: Vec<_> = small.iter().map(|object| object.id).collect();
+        replaced.extend(self.still_there(&older)?);
         let merged = write_index(self, &packs, &replaced)?;
         if merged.is_empty() {
             rest.extend(small);
@@ -112,6 +115,16 @@ impl Repository {
         }
         rest.extend(merged);
         Ok(rest)
+    }
+
+    /// Those of these index objects that have not been removed: whoever takes the place of an object that replaces
+    /// them must replace them, too. They may be damaged.
+    fn still_there(&self, objects: &BTreeSet<ObjectId>) -> Result<Vec<ObjectId>, RepoError> {
+        if objects.is_empty() {
+            return Ok(Vec::new());
+        }
+        let there = self.list(Folder::Index)?.into_iter().map(|object| object.id);
+        Ok(there.filter(|id| objects.contains(id)).collect())
     }
 
     /// Writes anew what `objects` list, without the packs that `left_out` names; returns the new objects.

@@ -13,7 +13,7 @@ use super::{Done, Error, Meter, Request, leftovers};
 use crate::clock::Clock;
 use crate::model::ObjectId;
 use crate::remote::{Fault, RemoteError};
-use crate::repo::{CensusPack, Condemnation, ObjectInfo, RepoError, Repository, pack_name};
+use crate::repo::{CensusObject, CensusPack, Condemnation, ObjectInfo, RepoError, Repository, pack_name};
 use crate::report::{Monitor, Phase};
 
 /// Packs that are gone stay named in gc records, so that an index object that a client writes late, or puts
@@ -113,13 +113,21 @@ impl Work<'_> {
     fn rewrite(&self, state: &State, plan: &Plan, done: &mut Done) -> Result<(), Error> {
         let census = &state.census;
         let gone: BTreeSet<ObjectId> = plan.with(census, Fate::Delete).map(|(_, pack)| pack.id).collect();
-        let old: Vec<ObjectInfo> = plan.rewrite.iter().map(|&n| census.objects()[n].object.clone()).collect();
+        let (old, dead): (Vec<_>, Vec<_>) =
+            plan.rewrite.iter().map(|&n| &census.objects()[n]).partition(|object| object.is_readable);
+        let infos = |objects: Vec<&CensusObject>| -> Vec<ObjectInfo> {
+            objects.into_iter().map(|object| object.object.clone()).collect()
+        };
+        let (old, dead) = (infos(old), infos(dead));
+        // Damaged ones first: who replaces them may be written anew, and no longer say so.
+        self.remove(&dead)?;
+        done.rewritten = dead.len() as u64;
         if old.is_empty() {
             return Ok(());
         }
         self.repository.rewrite_index(&old, &|pack| gone.contains(pack)).map_err(changed)?;
         self.remove(&old)?;
-        done.rewritten = old.len() as u64;
+        done.rewritten += old.len() as u64;
         Ok(())
     }
 

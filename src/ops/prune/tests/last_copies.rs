@@ -1,6 +1,7 @@
-//! What is only in condemned packs.
+//! What is only in condemned packs, and index objects of which nothing is left but their successors.
 
 use super::*;
+use crate::ops::repair::index as repair_index;
 
 const LEN: usize = 200_000;
 
@@ -40,5 +41,44 @@ fn of_what_only_condemned_packs_have_no_place_goes_before_it_is_copied() {
     world.is_whole();
     world.prune_all();
     assert_eq!(world.names(Folder::Packs).len(), 1);
+    world.is_whole();
+}
+
+fn repair(world: &World) {
+    let (repository, ..) = world.open("repairer");
+    let plan = repair_index::plan(&repository, false, &Silent).unwrap();
+    let outcome = repair_index::run(&plan, 1, &silent(), &world.clock()).unwrap();
+    assert_eq!((outcome.damaged.len(), outcome.written), (1, 1));
+}
+
+#[test]
+fn an_index_object_that_another_one_replaces_may_be_unreadable() {
+    let world = World::new();
+    world.snapshot("a", &[("x", noise(1, LEN))]);
+    let damaged = world.names(Folder::Index).remove(0);
+    world.remote.memory.tamper(&damaged, b"junk".to_vec());
+    let error = world.try_prune("pruner", |_| {}).unwrap_err();
+    assert!(error.to_string().contains("the index cannot be read"), "{error}");
+    repair(&world);
+    let outcome = world.try_prune("pruner", |_| {}).unwrap();
+    assert_eq!((outcome.summary.rewrite, outcome.done.unwrap().rewritten), (1, 1));
+    assert!(!world.names(Folder::Index).contains(&damaged));
+    assert_eq!(world.prune().summary.rewrite, 0);
+    world.is_whole();
+}
+
+#[test]
+fn a_merge_of_its_successor_still_replaces_it() {
+    let world = World::new();
+    world.snapshot("a", &[("x", noise(1, LEN))]);
+    let damaged = world.names(Folder::Index).remove(0);
+    world.remote.memory.tamper(&damaged, b"junk".to_vec());
+    repair(&world);
+    // Whoever wrote it has a copy.
+    for n in 0..40 {
+        world.snapshot("b", &[("x", noise(1, LEN)), ("y", noise(100 + n, 100))]);
+    }
+    let left = world.names(Folder::Index);
+    assert!(left.len() < 30 && left.contains(&damaged), "{left:?}");
     world.is_whole();
 }
