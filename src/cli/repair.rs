@@ -44,7 +44,7 @@ enum What {
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  exuvia repair index --dry-run\n  exuvia repair index --yes")]
 struct IndexArgs {
-    /// Delete index objects, gc records and acceptances that cannot be read
+    /// Delete index objects, gc records, acceptances and removal records that cannot be read
     #[arg(long)]
     delete_damaged: bool,
 

@@ -16,6 +16,9 @@ use crate::report::Monitor;
 
 /// No writer makes so many snapshots: a number so far from the others was invented, and says nothing.
 const MOST_MISSING: u64 = 10_000_000;
+/// Records that a look asks the remote for at most: of a repository with many that are new to it, a machine learns
+/// in several.
+const ASKED: usize = 16;
 
 /// A snapshot that this client has seen, that is gone, and that nobody said to have removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,17 +104,9 @@ pub fn look(
             history.seen.insert(name.to_owned(), marks.get(&entry.id).copied().or(was).or_else(own));
         }
     }
+    ask(repository, listed, &mut history);
     if !missing.is_empty() {
-        let Removals { removed, unreadable, .. } = repository.removals()?;
-        if let Some(e) = unreadable.first() {
-            // Whoever cannot read them cannot tell; they are judged when that is possible.
-            monitor.note(None, &format!("{e}; whether missing snapshots were removed is not known"));
-            history.seen.extend(missing);
-        } else {
-            history
-                .vanished
-                .extend(missing.into_iter().filter(|(name, mark)| !is_explained(name, *mark, &removed)));
-        }
+        history.vanished.extend(unexplained(repository, missing, monitor)?);
     }
     if before.as_ref() != Some(&history) {
         cache.note_history(&history)?;
@@ -119,6 +114,48 @@ pub fn look(
     let mut vanished: Vec<_> = history.vanished.keys().filter_map(|name| Vanished::of(name)).collect();
     vanished.sort_by_key(|one| (one.time, one.id));
     Ok(vanished)
+}
+
+/// Learns of snapshots of other machines by which numbers they can be looked up once they are gone; the newest first.
+/// What cannot be read now is asked for the next time.
+fn ask(repository: &Repository, listed: &[Listed<'_>], history: &mut History) {
+    if repository.writer_key().is_some() {
+        return;
+    }
+    let entries = listed.iter().flat_map(|listed| listed.catalog.entries().iter().rev());
+    let unknown = |entry: &&CatalogEntry| matches!(history.seen.get(&entry.name), Some(None));
+    let asked: Vec<_> = entries.filter(unknown).take(ASKED).collect();
+    for entry in asked {
+        match repository.snapshot(entry) {
+            Ok(snapshot) => drop(history.seen.insert(entry.name.clone(), Some(snapshot.mark()))),
+            // The backup that this is a part of will say so.
+            Err(e) if e.is_service_failure() => return,
+            Err(_) => {}
+        }
+    }
+}
+
+/// Those of the missing snapshots of which nobody said to have removed them.
+fn unexplained(
+    repository: &Repository,
+    mut missing: SeenSnapshots,
+    monitor: &dyn Monitor,
+) -> Result<SeenSnapshots, RepoError> {
+    if repository.writer_key().is_some() {
+        // It can read no removal record. Where there is one, whatever is missing may stand in it; to remember that
+        // for ever helps nobody.
+        let tells = repository.list(Folder::Removed)?.is_empty();
+        return Ok(if tells { missing } else { SeenSnapshots::new() });
+    }
+    let Removals { removed, unreadable, .. } = repository.removals()?;
+    missing.retain(|name, mark| !is_explained(name, *mark, &removed));
+    // Whoever has the remote can plant such a record: it must not excuse anything.
+    if let Some(e) = unreadable.first().filter(|_| !missing.is_empty()) {
+        let message =
+            format!("{e}; whether it says that the snapshots that vanished were removed is not known");
+        monitor.warning(None, &message);
+    }
+    Ok(missing)
 }
 
 fn is_of(name: &str, kind: SnapshotKind) -> bool {
@@ -129,10 +166,10 @@ fn is_of(name: &str, kind: SnapshotKind) -> bool {
     parse_name(name).is_some_and(|(f, _, _)| f == folder)
 }
 
-/// What nobody here has read cannot be looked up: whoever wrote it watches over it.
+/// What nobody here has read cannot be looked up: where anything was removed it may be that.
 fn is_explained(name: &str, mark: Option<SnapshotMark>, removed: &Removed) -> bool {
     let by_id = parse_name(name).is_some_and(|(_, _, id)| removed.covers_unreadable(&id));
-    by_id || mark.is_none_or(|mark| removed.covers(mark))
+    by_id || mark.map_or(*removed != Removed::default(), |mark| removed.covers(mark))
 }
 
 /// Numbers of a writer's snapshots that are neither there nor were removed.

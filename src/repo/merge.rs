@@ -102,7 +102,7 @@ impl Repository {
             packs.extend(listed.into_iter().filter(|pack| known.insert(pack.id)));
             small.push(object);
         }
-        small.iter().for_each(|object| drop(older.remove(&object.id)));
+        older.retain(|id| small.iter().all(|object| object.id != *id));
         let mut replaced: Vec<_> = small.iter().map(|object| object.id).collect();
         replaced.extend(self.still_there(&older)?);
         let merged = write_index(self, &packs, &replaced)?;

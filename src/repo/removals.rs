@@ -36,7 +36,7 @@ impl Repository {
     fn read_removals(&self, is_last: bool) -> Result<Removals, RepoError> {
         let mut removals = Removals::default();
         for object in self.list(Folder::Removed)? {
-            match self.removal(&object) {
+            match self.read_removal(&object) {
                 Ok(removal) => {
                     removals.removed.merge(&removal.removed);
                     removals.records.push(object.name);
@@ -48,7 +48,8 @@ impl Repository {
         Ok(removals)
     }
 
-    fn removal(&self, ObjectInfo { name, id, .. }: &ObjectInfo) -> Result<Removal, RepoError> {
+    /// Reads a removal record.
+    pub fn read_removal(&self, ObjectInfo { name, id, .. }: &ObjectInfo) -> Result<Removal, RepoError> {
         let record = self.read_record(ObjectKind::Removal, name, id)?;
         let removal = removal_v1::decode(&record).map_err(RepoError::object(name))?;
         if layout::record_name(Folder::Removed, removal.time, id) == *name {

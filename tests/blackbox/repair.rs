@@ -74,7 +74,7 @@ fn what_the_index_has_lost_is_stored_again_by_whoever_has_it() {
         for pack in files(&place.path("repo/packs")).into_keys() {
             fs::remove_file(pack).unwrap();
         }
-        place.run(&["repair", "index"]).exits(0);
+        place.run(&["repair", "index", "--yes"]).exits(0);
         if other_machine {
             fs::remove_dir_all(&cache).unwrap();
             fs::rename(&other, &cache).unwrap();
@@ -230,6 +230,22 @@ fn a_damaged_index_object_is_replaced_and_stays_until_told() {
     assert!(!object.exists());
     assert_eq!(check(&place, 0)["notes"], serde_json::json!([]));
     is_whole(&place, "latest", &picture(&tree), "without it");
+}
+
+#[test]
+fn a_damaged_removal_record_stays_until_told() {
+    let (place, first) = world();
+    place.backup("tree");
+    place.run(&["forget", "--yes", &first]).exits(0);
+    let record = in_repo(&place, "removed").remove(0);
+    check(&place, 0);
+    flip(&record);
+    check(&place, 13);
+    place.run(&["repair", "index", "--yes"]).exits(0);
+    assert!(record.exists());
+    place.run(&["repair", "index", "--delete-damaged", "--yes"]).exits(0);
+    assert!(!record.exists());
+    check(&place, 0);
 }
 
 #[test]

@@ -358,3 +358,37 @@ fn a_false_generation_is_damage_that_can_be_repaired() {
     owner.0.backup("state");
     owner.0.is_sound();
 }
+
+/// It cannot read what owners say to have removed, so it keeps no account of what is gone once there is any of that.
+#[test]
+fn a_writer_neither_misses_nor_remembers_what_owners_forget() {
+    let owner = Owner::new();
+    let writer = owner.writer();
+    put(&writer.path("state"), "a", b"first");
+    let first = writer.backup("state")["snapshot"].as_str().unwrap().to_owned();
+    writer.backup("state");
+    owner.0.run(&["forget", "--yes", &first]).exits(0);
+    let run = writer.run(&["--json", "backup", "state"]).exits(0);
+    assert_eq!(run.summary()["vanished"], serde_json::json!([]), "{}", run.stderr);
+    let history = files(&writer.path("home/.cache/exuvia"))
+        .into_keys()
+        .find(|path| path.ends_with("history"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .unwrap();
+    assert!(!history.contains(&first), "{history}");
+    assert_eq!(history.lines().filter(|line| line.starts_with("seen ")).count(), 2);
+}
+
+/// As long as owners have forgotten nothing, what is gone is told of.
+#[test]
+fn a_writer_tells_of_what_vanished_while_nobody_has_forgotten_anything() {
+    let owner = Owner::new();
+    let writer = owner.writer();
+    put(&writer.path("state"), "a", b"first");
+    writer.backup("state");
+    writer.backup("state");
+    let oldest = files(&owner.repository().join("snapshots")).into_keys().next().unwrap();
+    fs::remove_file(oldest).unwrap();
+    let run = writer.run(&["--json", "backup", "state"]).exits(0);
+    assert_eq!(run.summary()["vanished"].as_array().map(Vec::len), Some(1), "{}", run.stdout);
+}

@@ -169,9 +169,68 @@ fn a_removal_that_is_taken_back_explains_nothing() {
     // Nor does one that somebody without the keys made.
     let forged = format!("removed/1970-01-01T00-00-05Z-{}", ObjectId(crate::crypto::sha256(b"forged")));
     world.remote.put(&forged, b"forged").unwrap();
-    assert_eq!(vanished(&a), [ObjectId([0; 32]); 0]);
+    assert_eq!(vanished(&a), ids[..1]);
+    assert_eq!(found(&a).0, ids[..1]);
     world.remote.delete(&forged).unwrap();
     assert_eq!(vanished(&a), ids[..1]);
+}
+
+#[test]
+fn a_record_that_cannot_be_read_silences_nothing_that_the_others_do_not_explain() {
+    #[derive(Default)]
+    struct Listening(std::sync::Mutex<Vec<String>>);
+    impl Monitor for Listening {
+        fn warning(&self, _: Option<&crate::model::RepoPath>, message: &str) {
+            self.0.lock().unwrap().push(message.to_owned());
+        }
+    }
+    let world = World::new();
+    let (a, b) = (world.machine("a"), world.machine("b"));
+    let ids: Vec<_> = (1..=4).map(|n| publish(&a, 1, n)).collect();
+    forget(&b, &ids[..1]);
+    let junk = format!("removed/1970-01-01T00-00-05Z-{}", ObjectId(crate::crypto::sha256(b"junk")));
+    world.remote.put(&junk, b"junk").unwrap();
+    // What the others say is enough.
+    assert_eq!(vanished(&a), []);
+    let gone = Catalog::load(&a, SnapshotKind::Regular).unwrap().entries()[1].clone();
+    world.remote.delete(&gone.name).unwrap();
+    let monitor = Listening::default();
+    let catalog = Catalog::load(&a, SnapshotKind::Regular).unwrap();
+    let listed = [Listed::names(SnapshotKind::Regular, &catalog)];
+    let found = look(&a, &listed, &monitor).unwrap();
+    assert_eq!(found.iter().map(|one| one.id).collect::<Vec<_>>(), [gone.id]);
+    let said = monitor.0.into_inner().unwrap().join("\n");
+    assert!(said.contains(&junk), "{said}");
+}
+
+#[test]
+fn what_other_machines_made_is_missed_though_nobody_here_has_asked_for_it() {
+    let world = World::new();
+    let (a, b) = (world.machine("a"), world.machine("b"));
+    let ids: Vec<_> = (1..=3).map(|n| publish(&a, 1, n)).collect();
+    assert_eq!(vanished(&b), []);
+    // Somebody forgets one as he should, and somebody else does not.
+    forget(&world.machine("c"), &ids[..1]);
+    assert_eq!(vanished(&b), []);
+    for entry in Catalog::load(&b, SnapshotKind::Regular).unwrap().entries() {
+        world.remote.delete(&entry.name).unwrap();
+    }
+    assert_eq!(vanished(&b), ids[1..]);
+}
+
+/// A machine that meets a repository with many snapshots does not ask for all of them at once.
+#[test]
+fn what_nobody_has_read_is_missed_where_nobody_removed_anything() {
+    let world = World::new();
+    let (a, b) = (world.machine("a"), world.machine("b"));
+    let ids: Vec<_> = (1..=40).map(|n| publish(&a, 1, n)).collect();
+    assert_eq!(vanished(&b), []);
+    let unread = b.cache().history().unwrap().seen.values().filter(|mark| mark.is_none()).count();
+    assert!((1..40).contains(&unread), "{unread}");
+    for entry in Catalog::load(&b, SnapshotKind::Regular).unwrap().entries() {
+        world.remote.delete(&entry.name).unwrap();
+    }
+    assert_eq!(vanished(&b), ids);
 }
 
 #[test]

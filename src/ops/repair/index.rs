@@ -35,7 +35,7 @@ pub struct Plan {
     /// Packs of which some object says what they do not say themselves.
     misdescribed: Vec<ObjectInfo>,
     unlisted: Vec<ObjectInfo>,
-    /// gc records and acceptances that cannot be read.
+    /// gc records, acceptances and removal records that cannot be read.
     records: Vec<ObjectInfo>,
     delete_damaged: bool,
 }
@@ -45,7 +45,7 @@ pub struct Plan {
 pub struct Outcome {
     /// Index objects that cannot be read.
     pub damaged: Vec<String>,
-    /// gc records and acceptances that cannot be read.
+    /// gc records, acceptances and removal records that cannot be read.
     pub damaged_records: Vec<String>,
     /// Packs that were listed and are gone.
     pub gone: Vec<String>,
@@ -126,7 +126,7 @@ pub fn plan(repository: &Repository, delete_damaged: bool, monitor: &dyn Monitor
     })
 }
 
-/// The gc records and acceptances that cannot be read, and what the others condemn.
+/// The gc records, acceptances and removal records that cannot be read, and what the others condemn.
 fn records(repository: &Repository) -> Result<(Vec<ObjectInfo>, BTreeSet<ObjectId>), Error> {
     let (mut damaged, mut condemned) = (Vec::new(), BTreeSet::new());
     for object in repository.list(Folder::Gc)? {
@@ -141,6 +141,15 @@ fn records(repository: &Repository) -> Result<(Vec<ObjectInfo>, BTreeSet<ObjectI
             Err(e) if e.class() == ErrorClass::Damaged => damaged.push(object),
             Err(e) => return Err(e.into()),
             Ok(_) => {}
+        }
+    }
+    for object in repository.list(Folder::Removed)? {
+        match repository.read_removal(&object) {
+            Ok(_) => {}
+            // Another one says what it said.
+            Err(RepoError::Remote(e)) if e.is_not_found() => {}
+            Err(e) if e.class() == ErrorClass::Damaged => damaged.push(object),
+            Err(e) => return Err(e.into()),
         }
     }
     Ok((damaged, condemned))
