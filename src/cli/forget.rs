@@ -130,7 +130,7 @@ struct Narrowing {
 
 impl Rules {
     /// `None` when no rule is given.
-    fn policy(&self) -> Option<Policy> {
+    fn policy(&self) -> Result<Option<Policy>, CliError> {
         let count = |given: Option<u32>| given.unwrap_or(0);
         let policy = Policy {
             last: count(self.keep_last),
@@ -140,9 +140,9 @@ impl Rules {
             monthly: count(self.keep_monthly),
             yearly: count(self.keep_yearly),
             within: self.keep_within,
-            tags: lists(&self.keep_tags),
+            tags: lists("--keep-tag", &self.keep_tags)?,
         };
-        self.policy.clone().or(Some(policy)).filter(|policy| !policy.is_empty())
+        Ok(self.policy.clone().or(Some(policy)).filter(|policy| !policy.is_empty()))
     }
 
     fn is_given(&self) -> bool {
@@ -161,21 +161,22 @@ impl Rules {
     }
 }
 
-fn lists(given: &[String]) -> Vec<Vec<String>> {
-    given.iter().map(|text| Policy::parse_tags(text)).filter(|tags| !tags.is_empty()).collect()
+/// An empty one, as a variable that is not set makes it, is a mistake: a rule fewer removes more.
+fn lists(option: &str, given: &[String]) -> Result<Vec<Vec<String>>, CliError> {
+    let lists: Vec<_> = given.iter().map(|text| Policy::parse_tags(text)).collect();
+    match lists.iter().any(Vec::is_empty) {
+        true => Err(CliError::usage(format!("{option} needs a label"))),
+        false => Ok(lists),
+    }
 }
 
 impl Narrowing {
     fn filter(&self) -> Result<Filter, CliError> {
         let bytes = |path: &PathBuf| Ok(global::absolute(path)?.as_os_str().as_bytes().to_vec());
-        let tags = lists(&self.tags);
-        if tags.len() < self.tags.len() {
-            return Err(CliError::usage("--tag needs a label"));
-        }
         Ok(Filter {
             hosts: self.host.clone(),
             paths: self.path.iter().map(bytes).collect::<Result<_, CliError>>()?,
-            tags,
+            tags: lists("--tag", &self.tags)?,
         })
     }
 }
@@ -269,7 +270,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
         return named(args, ctx, &opened).and_then(|status| then_prune(args, ctx, &opened, status));
     }
     let configured = || ctx.config.retention.clone().filter(|_| !args.rules.is_given());
-    let Some(policy) = args.rules.policy().or_else(configured) else {
+    let Some(policy) = args.rules.policy()?.or_else(configured) else {
         return Err(CliError::usage("no rule says which snapshots are kept, and none is not what anybody wants")
             .hint("for example --keep-daily 7 --keep-weekly 4 --keep-monthly 6, or --keep-last 30; --dry-run shows what it does")
             .hint("the table [retention] of the configuration file says it once and for all"));

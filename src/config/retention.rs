@@ -90,9 +90,13 @@ pub(super) fn table(reader: &Reader<'_>, line: usize, table: Fields<'_, '_>) -> 
 /// Only labels may have several values: any of them keeps.
 fn put(policy: &mut Policy, name: &str, values: &[&str]) -> Result<(), String> {
     if name == "tags" {
-        policy
-            .tags
-            .extend(values.iter().map(|text| Policy::parse_tags(text)).filter(|tags| !tags.is_empty()));
+        for text in values {
+            let tags = Policy::parse_tags(text);
+            if tags.is_empty() {
+                return Err("must name a label".to_owned());
+            }
+            policy.tags.push(tags);
+        }
         return Ok(());
     }
     let [value] = values else { return Err("must have one value".to_owned()) };
@@ -237,6 +241,9 @@ mod tests {
             "{daily: 7, keepDaily: 8}",
             "{within: 7}",
             "{tags: [}",
+            "{daily: 7, tags: ''}",
+            "{daily: 7, tags: ','}",
+            "{daily: 7, tags: ['a', ' , ']}",
             "{tags: ['a]}",
             "{minutely: 7}",
             "{\"daily: 7}",
