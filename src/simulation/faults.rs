@@ -184,8 +184,8 @@ fn reached(world: &World, op: Op, torn: Option<&str>, late: bool) -> Result<(), 
         Op::Accept => judge::is_accepted(world, world.target.unwrap()),
         Op::Policy => judge::policy_holds(world),
         Op::Rotate => {
-            let keys = world.provider.names("keys").into_iter().filter(|name| torn != Some(name)).count();
-            // One of an upload that nobody waited for may come later.
+            let keys = judge::owner_keys(world)?;
+            // One of an upload that nobody waited for may come later, and is of an older generation then.
             there(opens("first") && (keys == 1 || late && keys == 2), "one key is left")
         }
         Op::RepairIndex => judge::check(world, torn),

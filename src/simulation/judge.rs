@@ -8,6 +8,7 @@ use super::client::Client;
 use super::world::{KEPT, Tree, World, phrase, silent};
 use crate::clock::Clock;
 use crate::format::index_v1::PackInfo;
+use crate::format::key_description_v1::KeyKind;
 use crate::model::{ObjectId, Snapshot, SnapshotKind};
 use crate::ops::check::{self, ReadData};
 use crate::ops::content;
@@ -190,6 +191,14 @@ pub(super) fn unreadable(world: &World) -> Result<BTreeMap<String, ObjectId>, St
         }
     }
     Ok(found)
+}
+
+/// How many keys of owners there are, as the holder of the first passphrase sees them.
+pub(super) fn owner_keys(world: &World) -> Result<usize, String> {
+    let repository = newcomer(world, "first").map_err(|e| e.to_string())?;
+    let keys = repository.keys(&phrase("first")).map_err(|e| e.to_string())?;
+    let kinds = keys.iter().filter_map(|key| key.description.as_ref());
+    Ok(kinds.filter(|description| description.kind == KeyKind::Owner).count())
 }
 
 /// Somebody accepted a marked snapshot.

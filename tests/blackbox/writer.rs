@@ -390,5 +390,5 @@ fn a_writer_tells_of_what_vanished_while_nobody_has_forgotten_anything() {
     let oldest = files(&owner.repository().join("snapshots")).into_keys().next().unwrap();
     fs::remove_file(oldest).unwrap();
     let run = writer.run(&["--json", "backup", "state"]).exits(0);
-    assert_eq!(run.summary()["vanished"].as_array().map(Vec::len), Some(1), "{}", run.stdout);
+    assert_eq!(run.summary()["vanished"].as_array().map(Vec::len), Some(1), "{}", run.text());
 }
