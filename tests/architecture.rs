@@ -130,8 +130,8 @@ const LAYERS: &[Row] = &[
         module: "config",
         layer: TOOLS,
         below: &["model"],
-        beside: &[],
-        why: "files and environment become plain values here, with no behaviour",
+        beside: &["fs"],
+        why: "files and environment become plain values here, with no behaviour; fs puts new files in place",
     },
     Row {
         module: "report",

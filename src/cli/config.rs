@@ -11,13 +11,15 @@ use super::global::Context;
 use super::output::Table;
 use super::repository::Place;
 use super::settings::{self, Origin, Running};
-use super::{passphrase, text};
+use super::{config_import, config_keys, passphrase, text};
 use crate::app::Location;
 use crate::config;
 
-/// Show or check the settings
+/// Show, check, explain or import the settings
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Examples:\n  exuvia config show\n  exuvia --config ./new.toml config check")]
+#[command(
+    after_help = "Examples:\n  exuvia config show\n  exuvia config keys schedule\n  exuvia --config ./new.toml config check\n  exuvia config import --dry-run"
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -34,6 +36,8 @@ enum Command {
     ///
     /// Reads files and environment only. Whether the repository is there, and its remote answers, is not asked.
     Check,
+    Keys(config_keys::Args),
+    Import(config_import::Args),
 }
 
 /// A setting as `--json` shows it.
@@ -73,9 +77,11 @@ struct Summary<'a> {
 }
 
 pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
-    match args.command {
+    match &args.command {
         Command::Show => show(ctx),
         Command::Check => check(ctx),
+        Command::Keys(args) => config_keys::run(args, ctx),
+        Command::Import(args) => config_import::run(args, ctx),
     }
 }
 

@@ -30,6 +30,8 @@ mod cat;
 mod check;
 mod completions;
 mod config;
+mod config_import;
+mod config_keys;
 mod daemon;
 mod diff;
 mod doctor;
@@ -102,8 +104,8 @@ or the terminal; in this order. A recovery phrase (`exuvia key recovery`) is a p
 
 A flag wins over the environment, the environment over the configuration file. Its keys, all optional: \
 repository, state_dir, cache_dir, passphrase_file, passphrase_command, passphrase_keyring, key_cache, shrink_alarm, prune_grace, rclone_program, bwlimit, tpslimit, \
-connections, timeout, deadline, retention, and the tables [retention] and [remote]. `exuvia config show` shows what is in force, and where it \
-comes from. What can be made again is cached in EXUVIA_CACHE_DIR, by default ~/.cache/exuvia.
+connections, timeout, deadline, retention, and the tables [remote], [retention], [backup], [schedule], [start], [triggers], [health] and [hooks.JOB]. \
+`exuvia config keys` explains all keys; `exuvia config show` shows what is in force, and where it comes from. What can be made again is cached in EXUVIA_CACHE_DIR, by default ~/.cache/exuvia.
 
 Remotes (S3, B2, Dropbox, Google Drive, OneDrive, SFTP, WebDAV and all others of rclone) need the program \
 rclone, from PATH or EXUVIA_RCLONE.

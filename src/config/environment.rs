@@ -23,6 +23,21 @@ impl Environment {
         Self(Box::new(move |name| variables.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone())))
     }
 
+    /// One of these names only, with their values here or else those that `missing` gives.
+    #[must_use]
+    pub(super) fn only(
+        &self,
+        names: impl IntoIterator<Item = String>,
+        missing: impl Fn(&str) -> Option<OsString>,
+    ) -> Self {
+        let value = |name: String| {
+            let value = self.get(&name).or_else(|| missing(&name))?;
+            Some((name, value))
+        };
+        let variables: Vec<(String, OsString)> = names.into_iter().filter_map(value).collect();
+        Self(Box::new(move |name| variables.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone())))
+    }
+
     /// A variable's value. An empty one counts as unset: that is how shells and service files clear one.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<OsString> {

@@ -19,7 +19,7 @@ use super::{retention, tables};
 use crate::model::Policy;
 
 /// Far more than any real file; a device given by mistake must not fill the memory.
-const MAX_BYTES: u64 = 1 << 20;
+pub(super) const MAX_BYTES: u64 = 1 << 20;
 
 /// Every key at the top of the file.
 pub(super) const KEYS: &[Key] = &[
@@ -193,10 +193,8 @@ impl Config {
     /// Reads the file that was named, or the one in the user's configuration directory, which need
     /// not exist.
     pub fn load(env: &Environment, named: Option<&Path>) -> Result<Self, ConfigError> {
-        let path = match (named, env.config_home()) {
-            (Some(path), _) => path.to_owned(),
-            (None, Some(home)) => home.join("exuvia").join("config.toml"),
-            (None, None) => return Ok(Self::default()),
+        let Some(path) = named.map(Path::to_owned).or_else(|| Self::default_path(env)) else {
+            return Ok(Self::default());
         };
         match read(&path) {
             Ok((text, open)) => {
@@ -212,6 +210,12 @@ impl Config {
             Err(e) if named.is_none() && e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(source) => Err(ConfigError::Read { path, source }),
         }
+    }
+
+    /// Where the file is, unless another one is named; `None` without a home directory.
+    #[must_use]
+    pub fn default_path(env: &Environment) -> Option<PathBuf> {
+        env.config_home().map(|home| home.join("exuvia").join("config.toml"))
     }
 
     /// The line of a key with its tables, as `schedule.backup`, or of one in `[remote]` that may stand at the top.

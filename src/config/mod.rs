@@ -3,11 +3,13 @@
 
 mod advice;
 mod backup;
+pub mod draft;
 mod environment;
 mod error;
 mod file;
 mod health;
 mod hooks;
+pub mod import;
 mod page;
 mod reader;
 mod remote;

@@ -57,6 +57,20 @@ pub(super) fn expand(text: &str, env: &Environment) -> Result<Expanded, Referenc
     Ok(out)
 }
 
+/// The names of the variables that a text refers to.
+pub(super) fn references(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once('$') {
+        rest = after.strip_prefix('$').unwrap_or(after);
+        if let Some((name, after)) = after.strip_prefix('{').and_then(|r| r.split_once('}')) {
+            found.extend(is_variable(name).then(|| name.to_owned()));
+            rest = after;
+        }
+    }
+    found
+}
+
 fn is_variable(name: &str) -> bool {
     let word = |c: char| c == '_' || c.is_ascii_alphanumeric();
     name.chars().all(word) && name.starts_with(|c: char| !c.is_ascii_digit())
@@ -220,6 +234,7 @@ mod tests {
         ] {
             assert_eq!(text(given), Ok((want.to_owned(), referred)), "{given}");
         }
+        assert_eq!(references("-${A}$${C}/$$${B_2}$ ${x y}$"), ["A", "B_2"]);
         assert_eq!(text("${NO}"), Err(ReferenceError::Unset("NO".to_owned())));
         assert_eq!(text("${EMPTY}"), Err(ReferenceError::Unset("EMPTY".to_owned())));
         for form in ["${A", "${}", "${A-x}", "${1A}", "a${ A}"] {

@@ -8,6 +8,7 @@ mod bench;
 mod cli;
 mod codes;
 mod concurrent;
+mod config;
 mod crash;
 mod daemon;
 mod damage;

@@ -7,6 +7,7 @@ mod contract;
 mod cycle;
 mod denied;
 mod faults;
+mod import;
 mod proxy;
 mod prune;
 mod recovery;

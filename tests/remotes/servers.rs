@@ -18,10 +18,10 @@ use exuvia::report::Silent;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 /// Credentials of the services.
-const KEY: &str = "accesskey";
-const SECRET: &str = "secretsecret";
+pub(crate) const KEY: &str = "accesskey";
+pub(crate) const SECRET: &str = "secretsecret";
 /// S3 wants at least three letters.
-const BUCKET: &str = "bucket";
+pub(crate) const BUCKET: &str = "bucket";
 /// What the services hold lies below this.
 const PREFIX: &str = "some/prefix";
 /// In the environment of every rclone that works for a test, with a file in the place of that test as value.

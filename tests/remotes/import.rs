@@ -1,0 +1,119 @@
+//! The settings of the earlier plugins, as their users have them, become a configuration with which backups go
+//! to the same storage.
+
+use std::fs;
+
+use crate::servers::{BUCKET, KEY, Kind, SECRET, Service, Version};
+use crate::support::{Place, picture, put, same};
+
+/// As the documentation of openclaw-workspace-sync has it, but for the address.
+const WORKSPACE_SYNC: &str = r#"{
+  // my agent
+  "plugins": { "entries": { "openclaw-workspace-sync": { "enabled": true, "config": {
+    "sync": { "provider": "dropbox", "mode": "mailbox", "remotePath": "", "localPath": "/", "interval": 180,
+              "timeout": 1800, "onSessionStart": true, "onSessionEnd": false,
+              "exclude": [".git/**", "node_modules/**", "*.log"] },
+    "backup": { "enabled": true, "provider": "s3", "bucket": "BUCKET", "prefix": "my-agent/", "interval": 60,
+                "encrypt": true, "passphrase": "${BACKUP_PASSPHRASE}",
+                "include": ["workspace", "config", "cron", "memory"],
+                "retain": { "daily": 7, "weekly": 4, "monthly": 6 },
+                "s3": { "endpoint": "ENDPOINT", "region": "us-east-1",
+                        "accessKeyId": "${R2_ACCESS_KEY}", "secretAccessKey": "${R2_SECRET_KEY}" } } } } } } }"#;
+
+/// The older form.
+const FLAT: &str = r#"{ "plugins": { "entries": { "workspace-sync": { "enabled": true, "config": {
+    "provider": "s3", "bucket": "BUCKET", "prefix": "flat", "interval": 3600, "encrypt": true,
+    "passphrase": "correct horse battery", "retain": 7, "exclude": ["**/.DS_Store"],
+    "s3": { "endpoint": "ENDPOINT", "region": "us-east-1", "accessKeyId": "ACCESS", "secretAccessKey": "SECRET" }
+    } } } } }"#;
+
+/// As the documentation of openclaw-b2-backup has it, with all that is optional; the address is one of its own
+/// settings, which users of a proxy have.
+const B2: &str = r#"{ "plugins": { "entries": { "openclaw-b2-backup": { "enabled": true, "config": {
+    "keyId": "ACCESS", "applicationKey": "SECRET", "bucket": "BUCKET", "region": "us-east-1",
+    "endpoint": "ENDPOINT", "schedule": "daily", "encrypt": true, "keepSnapshots": 10 } } } } }"#;
+
+/// Imports, and does what the user is told to do next. Returns what was said.
+fn import_and_back_up(kind: Kind, config: &str, prefix: &str, leaves_out: &str) -> String {
+    let service = Service::start(kind);
+    let mut place = Place::new();
+    for (name, value) in service.env(Version::New, service.port()) {
+        if name == "RCLONE_CONFIG" {
+            place.set(&name, &value);
+        }
+    }
+    place
+        .set("EXUVIA_RCLONE", Version::New.program().to_str().unwrap())
+        .set("BACKUP_PASSPHRASE", "of the earlier tool")
+        .set("R2_ACCESS_KEY", KEY)
+        .set("R2_SECRET_KEY", SECRET);
+    let config = config
+        .replace("ENDPOINT", &format!("http://127.0.0.1:{}", service.port()))
+        .replace("\"ACCESS\"", &format!("\"{KEY}\""))
+        .replace("\"SECRET\"", &format!("\"{SECRET}\""))
+        .replace("BUCKET", BUCKET);
+    let state = place.path("home/.openclaw");
+    put(&state, "openclaw.json", config.as_bytes());
+    for name in
+        ["workspace/MEMORY.md", "cron/jobs.json", "workspace/.git/HEAD", "agents/main/sessions/1.jsonl"]
+    {
+        put(&state, name, name.repeat(100).as_bytes());
+    }
+    // What the plugin has stored there so far is nobody's to touch.
+    let earlier = (kind == Kind::S3).then(|| {
+        let folder = service.folder().ancestors().nth(2).unwrap().join(prefix).parent().unwrap().to_owned();
+        put(&folder, "backup-20260310T020000Z.tar.gz.enc", b"an older snapshot");
+        folder
+    });
+    let said = place.run(&["config", "import"]).exits(0);
+    place.run(&["config", "check"]).exits(0);
+    let said = format!("{}{}", said.text(), said.stderr);
+    assert!(!said.contains(SECRET) && !said.contains("correct horse"), "{said}");
+    place.run(&["init", "--kdf-log-n", "15"]).exits(0);
+    let summary = place.run(&["--json", "backup"]).exits(0).summary();
+    assert_eq!(summary["complete"], true, "{summary}");
+    if let Some(folder) = earlier {
+        assert!(folder.join("exuvia/exuvia.json").is_file(), "{}", folder.display());
+        assert_eq!(
+            fs::read(folder.join("backup-20260310T020000Z.tar.gz.enc")).unwrap(),
+            b"an older snapshot"
+        );
+    }
+    let mut wanted = picture(&state);
+    wanted.retain(|path, _| leaves_out.is_empty() || !path.starts_with(leaves_out));
+    let leaves_git = config.contains(".git/**");
+    wanted.retain(|path, _| !leaves_git || !path.starts_with("workspace/.git"));
+    place.run(&["restore", "--to", "restored"]).exits(0);
+    let mut found = picture(&place.path("restored"));
+    // Times of the root itself, into which the restore put folders.
+    for tree in [&mut wanted, &mut found] {
+        tree.values_mut().filter(|shape| shape.is_dir()).for_each(|shape| shape.forget_times());
+    }
+    same(&found, &wanted, "restored");
+    place.is_sound();
+    said
+}
+
+#[test]
+fn workspace_sync_nested() {
+    for kind in [Kind::S3, Kind::Moto] {
+        let said = import_and_back_up(kind, WORKSPACE_SYNC, "my-agent/exuvia", "agents");
+        assert!(
+            said.contains("60 became 300 seconds") && said.contains("workspace sync is not there yet"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn workspace_sync_flat() {
+    import_and_back_up(Kind::S3, FLAT, "flat/exuvia", "");
+}
+
+#[test]
+fn b2_backup() {
+    for kind in [Kind::S3, Kind::Moto] {
+        let said = import_and_back_up(kind, B2, "openclaw-backup/exuvia", "");
+        assert!(said.contains("a new key is in"), "{said}");
+    }
+}
