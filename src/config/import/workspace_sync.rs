@@ -174,15 +174,20 @@ fn remote(
     let mut bucket = backup.text("bucket", report);
     let of_service =
         service.as_mut().and_then(|service| Some((service.text("bucket", report)?, service.name("bucket"))));
+    if bucket.is_some() {
+        let (to, words) = match is_bucket(&provider) {
+            true => ("remote.bucket", ""),
+            false => ("remote.prefix", "a folder there"),
+        };
+        report.say(&bucket_key, Fate::Taken, Some(to), words);
+    }
     match (&bucket, of_service) {
         (Some(_), Some((_, key))) => report.unneeded(&key, "the bucket beside it wins"),
         (None, Some((text, key))) => {
             report.taken(&key, "remote.bucket");
             bucket = Some(text);
         }
-        (Some(_), None) if is_bucket(&provider) => report.taken(&bucket_key, "remote.bucket"),
-        (Some(_), None) => report.say(&bucket_key, Fate::Taken, Some("remote.prefix"), "a folder there"),
-        (None, None) => {}
+        (_, None) => {}
     }
     let mut folder = Text::default();
     if let Some(path) = backup.text("remotePath", report) {
@@ -446,6 +451,9 @@ fn include(backup: &mut Block, draft: &mut Draft, report: &mut Report) {
         ));
         return;
     };
+    if names.is_empty() {
+        report.unneeded(&key, "it is empty: the whole state dir is taken");
+    }
     let is_set = |name: &String| INCLUDE_SETS.contains(&name.as_str());
     let (sets, others): (Vec<_>, Vec<_>) = names.into_iter().partition(is_set);
     if !others.is_empty() {
