@@ -24,6 +24,7 @@ mod scrub;
 pub mod service;
 mod sources;
 mod status;
+mod take_back;
 
 pub use bench::{
     BenchOutcome, BenchRequest, Bound, Estimate, Left, Level, Rate, RemoteOutcome, RemoteSpeed, Stages, Tree,
@@ -53,6 +54,7 @@ pub use run::{backup, cat, check, init, ls, probe, restore, snapshots, stats};
 pub use scrub::{ScrubRequest, scrub};
 pub use sources::{Sources, resolve};
 pub use status::{Growth, Health, StatusOutcome, status};
+pub use take_back::take_back;
 
 pub use crate::crypto::{Passphrase, PhraseError, ScryptParams, read_phrase};
 pub use crate::format::key_description_v1::{Description as KeyDescription, KeyKind};

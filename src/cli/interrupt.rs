@@ -1,7 +1,7 @@
 //! What Ctrl-C, SIGTERM and SIGHUP do.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use super::error::exit_code;
 use crate::model::ErrorClass;
@@ -21,10 +21,16 @@ pub(super) enum OnSignal {
 
 /// Listens for signals from now on. Returns the flag that the first one sets.
 ///
+/// A process has one listener: who listens again, a step of a longer work, gets the flag of the first.
+///
 /// Not under `nohup`: there a hangup must not reach us, and the three signals come as one. SIGTERM then
 /// does what it always does, and a backup that is killed loses nothing that it published.
 pub(super) fn listen(on_signal: OnSignal, exit: Exit) -> Arc<AtomicBool> {
+    static LISTENER: OnceLock<Arc<AtomicBool>> = OnceLock::new();
     let cancelled = Arc::new(AtomicBool::new(false));
+    if LISTENER.set(Arc::clone(&cancelled)).is_err() {
+        return LISTENER.get().map_or(cancelled, Arc::clone);
+    }
     let flag = Arc::clone(&cancelled);
     let handler = move || {
         if on_signal == OnSignal::End || flag.swap(true, Ordering::SeqCst) {

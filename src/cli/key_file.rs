@@ -36,6 +36,15 @@ pub(super) fn write(path: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Makes a file with this text, readable by its owner only, and the folders above it. A file that is there stays
+/// ([`io::ErrorKind::AlreadyExists`]).
+pub(super) fn write_text(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    write_new(path, bytes)?;
+    File::open(folder)?.sync_all()
+}
+
 /// Whether these bytes, without a line ending, are a generated key.
 pub(super) fn is_key(bytes: &[u8]) -> bool {
     bytes.len() == 2 * KEY_BYTES && bytes.iter().all(u8::is_ascii_hexdigit)

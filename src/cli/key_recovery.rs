@@ -79,7 +79,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
 }
 
 /// Twelve numbered words in rows, on lines of their own.
-fn grid(phrase: &str) -> Zeroizing<String> {
+pub(super) fn grid(phrase: &str) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(2 * phrase.len() + 200));
     for (number, word) in phrase.split(' ').enumerate() {
         let end = if (number + 1) % COLUMNS == 0 { "\n" } else { "" };

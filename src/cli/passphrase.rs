@@ -147,13 +147,17 @@ pub(super) fn new_one(ctx: &Context, file: Option<&Path>) -> Result<Obtained, Cl
 
 /// Warns of a passphrase that is easily guessed. How short it is, is nobody's business.
 pub(super) fn warn_if_short(ctx: &Context, obtained: &Obtained) {
-    let characters = String::from_utf8_lossy(obtained.passphrase.as_bytes()).chars().count();
-    if characters < SHORT {
+    if is_short(obtained.passphrase.as_bytes()) {
         ctx.output.warn(&format!(
             "the new passphrase has fewer than {SHORT} characters: whoever gets at the repository can guess it; five \
              random words are better"
         ));
     }
+}
+
+/// Whether a passphrase is easily guessed.
+pub(super) fn is_short(passphrase: &[u8]) -> bool {
+    String::from_utf8_lossy(passphrase).chars().count() < SHORT
 }
 
 /// Reads the first 64 KiB of a file at most; its first line ending at the end is not part of it.

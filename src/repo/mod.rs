@@ -46,6 +46,7 @@ pub use gc::Condemnation;
 pub use history::{History, SeenSnapshots};
 pub use index::{BlobPlace, FramePlaceInfo, IdSet, Index, PackSummary};
 pub use key_changes::{KeyChange, KeyInfo, KeyRemoval};
+pub(crate) use layout::MARKER;
 pub use layout::{Folder, ObjectInfo, pack_name, parse_name, record_name};
 pub use manifest::{ManifestReader, ManifestWriter, SegmentSink, load_slices, store_slices};
 pub use packer::{Filler, FullFrame, Packer, PackerOptions, Published};
