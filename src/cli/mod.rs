@@ -49,6 +49,7 @@ mod restore;
 mod rollback;
 mod scrub;
 mod service;
+mod setup;
 mod snapshots;
 mod stats;
 mod status;
@@ -80,6 +81,7 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  exuvia setup                      set everything up, question by question
   exuvia backup                     take a snapshot of the state dir
   exuvia snapshots                  list what there is
   exuvia restore                    put the newest one into a folder beside the state dir
@@ -89,6 +91,7 @@ Examples:
 // Paragraphs are one line each: clap breaks them at the terminal's width.
 const LONG: &str = "\
 Examples:
+  exuvia setup                      set everything up, question by question
   exuvia backup                     take a snapshot of the state dir
   exuvia snapshots                  list what there is
   exuvia restore                    put the newest one into a folder beside the state dir
@@ -118,6 +121,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 done but some fi
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Setup(setup::Args),
     Init(init::Args),
     Backup(backup::Args),
     Snapshots(snapshots::Args),
@@ -172,6 +176,8 @@ fn dispatch(cli: Cli, env: Environment, output: Output, exit: fn(i32)) -> Result
     match &cli.command {
         Command::Completions(args) => return completions::run(args),
         Command::Man(args) => return man::run(args),
+        // It writes the configuration that others read.
+        Command::Setup(args) => return setup::run(args, cli.global, env, output, exit),
         _ => {}
     }
     let ctx = Context::new(cli.global, env, output, exit)?;
@@ -205,7 +211,7 @@ fn dispatch(cli: Cli, env: Environment, output: Output, exit: fn(i32)) -> Result
         Command::Service(args) => service::run(&args, &ctx),
         Command::Doctor(args) => doctor::run(&args, &ctx),
         Command::Bench(args) => bench::run(&args, &ctx),
-        Command::Completions(_) | Command::Man(_) => Ok(Status::Done),
+        Command::Completions(_) | Command::Man(_) | Command::Setup(_) => Ok(Status::Done),
     }
 }
 

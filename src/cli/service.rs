@@ -189,6 +189,11 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
+    /// The calling user's own, of the kind that fits.
+    pub(super) fn own(ctx: &Context) -> Result<Self, CliError> {
+        Self::of(ctx, &Which::default())
+    }
+
     fn of(ctx: &Context, which: &Which) -> Result<Self, CliError> {
         let (scope, theirs) = scope_of(ctx, which)?;
         let ctx = theirs.as_ref().unwrap_or(ctx);
@@ -198,6 +203,16 @@ impl Wanted {
 
     pub(super) fn install(&self, dry_run: bool) -> Result<Installed, CliError> {
         Ok(app::install(&self.service, &self.scope, self.kind, &self.places, dry_run)?)
+    }
+
+    /// Whether there is one already, of whatever kind.
+    pub(super) fn is_there(&self) -> Result<bool, CliError> {
+        Ok(!app::status(&self.service, &self.scope, self.kind, &self.places)?.is_empty())
+    }
+
+    /// Takes away what [`Wanted::install`] made.
+    pub(super) fn uninstall(&self) -> Result<(), CliError> {
+        Ok(app::uninstall(&self.scope, self.kind, &self.places, false).map(drop)?)
     }
 }
 
@@ -285,7 +300,7 @@ fn service(ctx: &Context) -> Result<(Service, Vec<String>), CliError> {
         environment.push(("EXUVIA_PASSPHRASE_KEYRING", "on".into()));
     }
     let writes = writes(ctx, &place, &state_dir)?;
-    Ok((Service { program, environment, writes, low_priority: true }, warnings))
+    Ok((Service { program, environment, writes, low_priority: ctx.config.schedule.low_priority }, warnings))
 }
 
 /// Every user of the machine may read a service's file.
@@ -330,6 +345,9 @@ fn writes(ctx: &Context, place: &Place, state_dir: &Path) -> Result<Vec<PathBuf>
     let home = ctx.env.home();
     let state = ctx.env.path("XDG_STATE_HOME").filter(|path| path.is_absolute());
     writes.extend(state.or_else(|| home.as_ref().map(|home| home.join(".local/state"))));
+    writes.extend(
+        ctx.config.health.prometheus_file.as_ref().and_then(|file| file.parent().map(Path::to_path_buf)),
+    );
     // rclone keeps renewed tokens there.
     let rclone = ctx.env.path("RCLONE_CONFIG").and_then(|file| file.parent().map(Path::to_path_buf));
     writes.extend(rclone.or_else(|| ctx.env.config_home().map(|config| config.join("rclone"))));
