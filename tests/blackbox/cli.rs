@@ -6,7 +6,9 @@ use std::process::Stdio;
 
 use crate::support::{Place, names};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 18] = [
+    "setup",
+    "service",
     "init",
     "backup",
     "snapshots",

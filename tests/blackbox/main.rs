@@ -28,6 +28,7 @@ mod retention;
 mod rollback;
 mod scrub;
 mod service;
+mod setup;
 mod shrink;
 mod sources;
 mod sqlite_live;

@@ -46,8 +46,8 @@ bootout) rm "$state/loaded" ;;
 esac
 "#;
 
-/// A place with a repository to be, a passphrase file, and programs that only say that they manage services.
-fn place() -> Place {
+/// A place with programs that only say that they manage services.
+pub(crate) fn with_managers() -> Place {
     let mut place = Place::new();
     for (name, text) in
         [("systemctl", SYSTEMCTL), ("crontab", CRONTAB), ("loginctl", LOGINCTL), ("launchctl", LAUNCHCTL)]
@@ -57,9 +57,16 @@ fn place() -> Place {
     }
     fs::create_dir(place.path("bin/state")).unwrap();
     let path = format!("{}:{}", place.path("bin").display(), std::env::var("PATH").unwrap());
+    place.set("PATH", &path);
+    place
+}
+
+/// The same with a repository to be, and a passphrase file.
+fn place() -> Place {
+    let mut place = with_managers();
     let config = place.path("the config");
     fs::create_dir(&config).unwrap();
-    place.set("PATH", &path).set("XDG_CONFIG_HOME", config.to_str().unwrap());
+    place.set("XDG_CONFIG_HOME", config.to_str().unwrap());
     place.write("the config/exuvia/config.toml", "repository = \"repo\"\npassphrase_file = \"pw\"\n");
     place.write("the config/exuvia/pw", "correct horse\n");
     for secret in ["config.toml", "pw"] {
@@ -74,7 +81,7 @@ fn unit(place: &Place) -> PathBuf {
 }
 
 /// The calls that change something, since the last time.
-fn calls(place: &Place) -> Vec<String> {
+pub(crate) fn calls(place: &Place) -> Vec<String> {
     let file = place.path("bin/state/calls");
     let calls = fs::read_to_string(&file).unwrap_or_default();
     let _ = fs::remove_file(file);
@@ -84,7 +91,7 @@ fn calls(place: &Place) -> Vec<String> {
 }
 
 /// Every file and folder in a place, but for what the stand-ins keep.
-fn everything(place: &Place) -> BTreeSet<PathBuf> {
+pub(crate) fn everything(place: &Place) -> BTreeSet<PathBuf> {
     let (mut found, mut todo) = (BTreeSet::new(), vec![place.path("")]);
     while let Some(dir) = todo.pop() {
         for entry in fs::read_dir(dir).unwrap() {
