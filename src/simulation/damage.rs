@@ -187,6 +187,7 @@ pub(super) fn matrix(seed: u64) -> usize {
     let saved = world.save();
     let mut done = 0;
     for kind in KINDS {
+        world.load(&saved);
         let names: Vec<_> = world.provider.all().into_iter().filter(|name| name.starts_with(kind)).collect();
         assert!(!names.is_empty(), "no {kind}");
         for name in &names {

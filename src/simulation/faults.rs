@@ -186,7 +186,7 @@ fn reached(world: &World, op: Op, torn: Option<&str>, late: bool) -> Result<(), 
         Op::Rotate => {
             let keys = judge::owner_keys(world)?;
             // One of an upload that nobody waited for may come later, and is of an older generation then.
-            there(opens("first") && (keys == 1 || late && keys == 2), "one key is left")
+            there(opens("first") && (keys == 1 || late && keys == 2), &format!("one key is left, of {keys}"))
         }
         Op::RepairIndex => judge::check(world, torn),
         Op::RepairPacks => judge::all_are_condemned(world),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::client::Client;
 use super::world::{KEPT, Tree, World, phrase, silent};
 use crate::clock::Clock;
+use crate::crypto::sha256;
 use crate::format::index_v1::PackInfo;
 use crate::format::key_description_v1::KeyKind;
 use crate::model::{ObjectId, Snapshot, SnapshotKind};
@@ -141,6 +142,12 @@ pub(super) fn nothing_is_lost(world: &World, machine: usize, torn: Option<&str>)
     if all == same { Ok(()) } else { Err("a cache hides snapshots".into()) }
 }
 
+/// It is there, and its content does not match its name: nobody has removed it meanwhile, or stored it again.
+fn is_torn(world: &World, name: &str) -> bool {
+    let bytes = world.provider.stored().get(name);
+    bytes.is_ok_and(|bytes| !name.ends_with(&data_encoding::HEXLOWER.encode(&sha256(&bytes))))
+}
+
 /// A check finds nothing, or just the object that was torn.
 pub(super) fn check(world: &World, torn: Option<&str>) -> Result<(), String> {
     let repository = open(world).map_err(|e| format!("open: {e}"))?;
@@ -148,7 +155,7 @@ pub(super) fn check(world: &World, torn: Option<&str>) -> Result<(), String> {
     let outcome = check::run(&repository, ReadData::All, 1, &silent(), &clock).map_err(|e| e.to_string())?;
     let named = outcome.problems.iter().map(|problem| problem.object.as_str());
     let named: BTreeSet<_> = named.filter(|name| !world.hurt.contains(*name)).collect();
-    let torn = torn.filter(|name| world.provider.all().iter().any(|there| there == name));
+    let torn = torn.filter(|name| is_torn(world, name));
     let notes = outcome.notes.join("\n");
     match torn {
         None if named.is_empty() => Ok(()),

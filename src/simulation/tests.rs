@@ -59,7 +59,7 @@ fn faults_in_a_first_backup() {
 
 #[test]
 fn faults_in_a_backup_of_a_change() {
-    sweep("a backup of a change", 13, 930, |seed| {
+    sweep("a backup of a change", 13, 900, |seed| {
         let mut world = world(seed, 4);
         let machine = usize::try_from(seed % 2).unwrap();
         world.change(machine, &mut Numbers::new(seed + 1_000));
@@ -144,7 +144,7 @@ fn faults_in_changes_of_keys() {
 
 #[test]
 fn faults_in_a_policy() {
-    sweep("a policy", 8, 330, |seed| (world(seed, 7), 1, Op::Policy));
+    sweep("a policy", 8, 280, |seed| (world(seed, 7), 1, Op::Policy));
 }
 
 /// A world with packs that only forgotten snapshots needed, and some that are partly needed.
@@ -160,13 +160,13 @@ fn to_prune(seed: u64) -> World {
 
 #[test]
 fn faults_in_a_prune_that_condemns() {
-    let done = sweep("a prune that condemns", 7, 820, |seed| (to_prune(seed), 0, Op::Prune));
+    let done = sweep("a prune that condemns", 7, 750, |seed| (to_prune(seed), 0, Op::Prune));
     assert!(done.condemned >= 7 && done.copied >= 3, "{done:?}");
 }
 
 #[test]
 fn faults_in_a_prune_that_deletes() {
-    let done = sweep("a prune that deletes", 6, 750, |seed| {
+    let done = sweep("a prune that deletes", 6, 700, |seed| {
         let mut world = to_prune(seed);
         world.run(0, Op::Prune);
         world.change(1, &mut Numbers::new(seed));
@@ -341,7 +341,7 @@ fn faults_in_a_rotation_of_the_master_key() {
 
 #[test]
 fn faults_in_a_repair_of_the_index() {
-    sweep("a repair of the index", 4, 320, |seed| {
+    sweep("a repair of the index", 4, 280, |seed| {
         let world = world(seed, 5);
         let objects = world.provider.names("index");
         for (n, name) in objects.iter().enumerate() {
@@ -358,7 +358,7 @@ fn faults_in_a_repair_of_the_index() {
 
 #[test]
 fn faults_in_a_repair_of_packs() {
-    sweep("a repair of packs", 2, 290, |seed| {
+    sweep("a repair of packs", 2, 250, |seed| {
         let mut world = world(seed, 5);
         let packs = world.provider.names("packs");
         for pack in packs.into_iter().skip(usize::try_from(seed % 2).unwrap()).step_by(2) {
@@ -393,10 +393,10 @@ fn with_losses(seed: u64) -> World {
 
 #[test]
 fn faults_in_a_repair_of_snapshots() {
-    sweep("a repair of snapshots", 2, 390, |seed| (with_losses(seed), 0, Op::RepairSnapshots));
+    sweep("a repair of snapshots", 2, 330, |seed| (with_losses(seed), 0, Op::RepairSnapshots));
 }
 
 #[test]
 fn faults_in_a_repair_that_replaces_snapshots() {
-    sweep("a repair that replaces snapshots", 2, 650, |seed| (with_losses(seed), 0, Op::ReplaceSnapshots));
+    sweep("a repair that replaces snapshots", 2, 550, |seed| (with_losses(seed), 0, Op::ReplaceSnapshots));
 }
