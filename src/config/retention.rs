@@ -255,5 +255,10 @@ mod tests {
         }
         assert!(retention("{minutely: 7}").unwrap_err().contains("hourly"));
         assert!(retention(&format!("{{{}}}", "daily: 7,".repeat(2000))).is_err());
+        let padded = |len: usize| retention(&format!("{{daily:{}7}}", " ".repeat(len - 9)));
+        assert!(padded(LONGEST).is_ok());
+        for more in [1, 2] {
+            assert!(padded(LONGEST + more).is_err());
+        }
     }
 }

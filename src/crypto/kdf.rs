@@ -141,6 +141,11 @@ mod tests {
     }
 
     #[test]
+    fn a_passphrase_is_never_shown() {
+        assert_eq!(format!("{:?}", Passphrase::from_line(b"secret".to_vec())), "Passphrase(..)");
+    }
+
+    #[test]
     fn one_line_ending_is_not_part_of_the_passphrase() {
         for (given, want) in [
             ("secret\n", "secret"),

@@ -527,6 +527,21 @@ mod tests {
     }
 
     #[test]
+    fn every_kind_has_a_name_of_its_own() {
+        let kinds = [
+            ObjectKind::Pack,
+            ObjectKind::Index,
+            ObjectKind::Snapshot,
+            ObjectKind::Gc,
+            ObjectKind::Acceptance,
+            ObjectKind::Removal,
+        ];
+        let names: std::collections::BTreeSet<_> = kinds.map(ObjectKind::name).into();
+        assert_eq!(names.len(), kinds.len());
+        assert!(names.contains("pack") && !names.contains(""));
+    }
+
+    #[test]
     fn there_are_at_most_256_generations() {
         let mut masters = Masters::new(MasterKey::from_bytes([0; 32]));
         for n in 1..=255 {

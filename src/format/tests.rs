@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test code")]
 
+mod edges;
+
 use std::sync::Arc;
 
 use proptest::collection::{btree_map, btree_set, vec};

@@ -148,5 +148,6 @@ mod tests {
         assert_eq!(Cursor::new(&[4, 1, 2, 3, 4]).count(1), Ok(4));
         assert!(Cursor::new(&[3, 1, 2, 3, 4]).count(2).is_err());
         assert!(Cursor::new(&[2, 1, 2]).bytes(1).is_err());
+        assert_eq!(Cursor::new(&[2, 1, 2]).bytes(2), Ok(&[1, 2][..]));
     }
 }

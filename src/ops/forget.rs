@@ -237,3 +237,26 @@ pub fn withdraw(repository: &Repository, entry: &CatalogEntry) -> Result<(), Err
     let target = Target { entry: entry.clone(), snapshot: repository.snapshot(entry).ok() };
     run(repository, &[target], &Silent)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::retention::{Judged, Key, Reason};
+
+    #[test]
+    fn to_remove_more_of_any_group_than_is_kept_of_it_is_drastic() {
+        let group = |kept: usize, removed: usize| {
+            let reasons = (0..kept).map(|_| vec![Reason::Last]).chain((0..removed).map(|_| Vec::new()));
+            let snapshots = reasons.enumerate().map(|(index, reasons)| Judged { index, reasons }).collect();
+            Group { key: Key::default(), snapshots }
+        };
+        for (groups, drastic) in [
+            (vec![], false),
+            (vec![group(3, 2), group(2, 2)], false),
+            (vec![group(30, 1), group(2, 3)], true),
+            (vec![group(1, 2), group(1, 0)], true),
+        ] {
+            assert_eq!(Verdict { groups, ..Verdict::default() }.is_drastic(), drastic);
+        }
+    }
+}

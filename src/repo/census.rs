@@ -292,6 +292,20 @@ fn only_meta(mut pack: PackInfo) -> PackInfo {
 }
 
 #[cfg(test)]
+impl Census {
+    /// A census of packs that are all there, and of these index objects.
+    pub(crate) fn of(packs: &[PackInfo], objects: Vec<CensusObject>) -> Result<Self, RepoError> {
+        let stored = packs.iter().map(|pack| (pack.id, pack.size)).collect();
+        let mut taking = Taking { stored, objects, ..Taking::default() };
+        for pack in packs {
+            let (number, _) = taking.number(pack.id)?;
+            taking.places(number, pack);
+        }
+        taking.finish(&[])
+    }
+}
+
+#[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
@@ -326,6 +340,53 @@ mod tests {
             assert!(census.number(&id(5_000)).is_some());
             assert_eq!(census.number(&id(5_001)), None);
         }
+    }
+
+    #[test]
+    fn a_pack_is_sound_when_it_is_there_as_it_is_listed() {
+        for (listed, stored, sound) in [
+            (Some(5), Some(5), true),
+            (Some(5), Some(4), false),
+            (Some(5), None, false),
+            (None, Some(5), false),
+            (None, None, false),
+        ] {
+            let pack = CensusPack { id: ObjectId([1; 32]), listed, stored, raw: 9 };
+            assert_eq!(pack.is_sound(), sound, "{pack:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_said_of_a_pack_is_said_differently() {
+        let blob = |n, length| BlobInfo::new(id(n), length);
+        let frame = FrameInfo {
+            stored: 20,
+            raw: 30,
+            compressed: false,
+            kind: BlobKind::Data,
+            blobs: vec![blob(1, 10), blob(2, 20)],
+        };
+        let pack = |frames: Vec<FrameInfo>, size| PackInfo { id: ObjectId([1; 32]), size, frames };
+        let mut all: Vec<PackInfo> = [
+            frame.clone(),
+            FrameInfo { stored: 21, ..frame.clone() },
+            FrameInfo { raw: 31, ..frame.clone() },
+            FrameInfo { compressed: true, ..frame.clone() },
+            FrameInfo { kind: BlobKind::Meta, ..frame.clone() },
+            FrameInfo { compressed: true, kind: BlobKind::Meta, ..frame.clone() },
+            FrameInfo { blobs: vec![blob(2, 20), blob(1, 10)], ..frame.clone() },
+            FrameInfo { blobs: vec![blob(1, 11), blob(2, 19)], ..frame.clone() },
+            FrameInfo { blobs: vec![blob(1, 10), blob(3, 20)], ..frame.clone() },
+        ]
+        .map(|frame| pack(vec![frame], 200))
+        .into();
+        all.extend([
+            pack(vec![frame.clone()], 201),
+            pack(vec![frame.clone(), frame], 200),
+            pack(vec![], 200),
+        ]);
+        let said: std::collections::BTreeSet<_> = all.iter().map(said).collect();
+        assert_eq!(said.len(), all.len());
     }
 
     /// The figure for large repositories: `cargo nextest run --release --lib --run-ignored all -E

@@ -72,3 +72,34 @@ impl Repository {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::remote::{Memory, Remote};
+    use crate::repo::pack_name;
+    use crate::repo::tests::repository;
+
+    #[test]
+    fn nothing_is_removed_by_a_name_that_is_not_its_own() {
+        let (dir, remote) = (crate::fs::scratch(), Arc::new(Memory::default()));
+        let repository = repository(&remote, dir.path());
+        let (one, other) = (ObjectId([1; 32]), ObjectId([2; 32]));
+        let object = |name: &str, id| ObjectInfo { name: name.to_owned(), time: None, id, size: 1 };
+        let name = pack_name(&one);
+        let snapshot = layout::record_name(Folder::Snapshots, Timestamp::default(), &one);
+        for name in [&name, &snapshot] {
+            remote.put(name, b"x").unwrap();
+        }
+        for wrong in [object(&name, other), object(&snapshot, one), object("exuvia.json", one)] {
+            let refused = repository.remove_pruned(&wrong);
+            assert!(matches!(refused, Err(RepoError::NameMismatch { .. })), "{wrong:?}");
+            assert!(remote.get(&wrong.name, 1 << 20).is_ok());
+        }
+        repository.remove_pruned(&object(&name, one)).unwrap();
+        assert!(remote.get(&name, 1).is_err());
+    }
+}

@@ -110,4 +110,23 @@ mod tests {
         assert_eq!(decode(&encode(&Sightings::new())), Some(Sightings::new()));
         assert_eq!(decode(""), None);
     }
+
+    #[test]
+    fn packs_are_known_as_our_own_by_a_whole_note_only() {
+        let dir = crate::fs::scratch();
+        let remote: std::sync::Arc<crate::remote::Memory> = std::sync::Arc::default();
+        let repository = crate::repo::tests::repository(&remote, dir.path());
+        let cache = repository.cache();
+        assert_eq!(cache.own_packs(), BTreeSet::new());
+        let packs = BTreeSet::from([ObjectId([1; 32]), ObjectId([0xab; 32])]);
+        assert!(cache.note_own_packs(&packs).is_ok());
+        assert_eq!(cache.own_packs(), packs);
+        let path = cache.directory().join(OWN);
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        // Whoever changes a digit could make us trust a pack that we never read.
+        for bad in [text.replacen("ab", "ac", 1), text[1..].to_owned(), text.trim_end().to_owned()] {
+            assert!(fs::write(&path, &bad).is_ok() && bad != text);
+            assert_eq!(cache.own_packs(), BTreeSet::new(), "{bad}");
+        }
+    }
 }

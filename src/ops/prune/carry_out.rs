@@ -261,3 +261,108 @@ fn superfluous(gc: &[Condemnation], new: &Condemnation, there: &BTreeSet<ObjectI
     }
     old
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Timestamp;
+    use crate::remote::Verb;
+
+    fn id(n: u64) -> ObjectId {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&n.to_be_bytes());
+        ObjectId(id)
+    }
+
+    fn ids(numbers: &[u64]) -> Vec<ObjectId> {
+        numbers.iter().copied().map(id).collect()
+    }
+
+    fn record(secs: i64, packs: &[u64]) -> Condemnation {
+        let id = id(secs.unsigned_abs());
+        let object = ObjectInfo { name: format!("gc/{secs}"), time: Some(secs), id, size: 9 };
+        Condemnation { time: Timestamp::from_secs(secs), object, packs: ids(packs) }
+    }
+
+    #[test]
+    fn a_new_record_names_what_is_gone_and_what_is_condemned_now_once() {
+        let there: BTreeSet<ObjectId> = ids(&[3, 4, 8, 9]).into_iter().collect();
+        let gc = [record(1, &[1, 2, 3]), record(2, &[2, 4, 5])];
+        assert_eq!(names(&gc, &there, &ids(&[8, 9])), ids(&[1, 2, 5, 8, 9]));
+        assert_eq!(names(&[], &there, &ids(&[8])), ids(&[8]));
+        // What is condemned anew is named once.
+        assert_eq!(names(&gc, &there, &ids(&[5, 8])), ids(&[1, 2, 5, 8]));
+    }
+
+    #[test]
+    fn of_very_many_that_are_gone_the_oldest_are_forgotten() {
+        let gone = GONE as u64;
+        let old: Vec<u64> = (0..10).collect();
+        let new: Vec<u64> = (10..gone + 5).collect();
+        let gc = [record(1, &old), record(2, &new)];
+        let named = names(&gc, &BTreeSet::new(), &ids(&[1 << 40]));
+        let mut want: Vec<u64> = (5..gone + 5).collect();
+        want.push(1 << 40);
+        assert_eq!(named, ids(&want));
+        // The old record says what the new one has forgotten: it may go, since that is gone.
+        let there = BTreeSet::from([id(1 << 40)]);
+        let made = record(3, &want);
+        assert_eq!(superfluous(&gc, &made, &there), [record(2, &new).object, record(1, &old).object]);
+        // Not while the new one has room for it.
+        let made = record(3, &want[1..]);
+        assert_eq!(superfluous(&gc, &made, &there), [record(2, &new).object]);
+        // And never while it names a pack that is there.
+        let there = BTreeSet::from([id(1 << 40), id(1)]);
+        let made = record(3, &want);
+        assert_eq!(superfluous(&gc, &made, &there), [record(2, &new).object]);
+    }
+
+    #[test]
+    fn a_record_goes_when_newer_ones_name_all_that_it_names() {
+        let there: BTreeSet<ObjectId> = (0..20).map(id).collect();
+        let gone = |gc: &[Condemnation], new: &Condemnation| {
+            superfluous(gc, new, &there).iter().map(|object| object.name.clone()).collect::<Vec<_>>()
+        };
+        let new = record(10, &[1, 2]);
+        assert_eq!(gone(&[], &new), [""; 0]);
+        assert_eq!(gone(&[record(1, &[1]), record(2, &[2, 3])], &new), ["gc/1"]);
+        // Together they do.
+        assert_eq!(gone(&[record(1, &[1, 3]), record(2, &[3, 4])], &new), ["gc/1"]);
+        // What one from the future names does not count.
+        assert_eq!(gone(&[record(1, &[3])], &new), [""; 0]);
+        assert_eq!(gone(&[record(1, &[3]), record(11, &[3])], &new), [""; 0]);
+        assert_eq!(gone(&[record(11, &[])], &new), [""; 0]);
+        assert_eq!(gone(&[record(1, &[1]), record(11, &[1])], &new), ["gc/1"]);
+    }
+
+    #[test]
+    fn a_remote_that_forbids_is_told_from_one_that_fails() {
+        let name = || "packs/x".to_owned();
+        let service = |fault| {
+            RepoError::Remote(RemoteError::Service {
+                verb: Verb::Delete,
+                name: name(),
+                message: "m".into(),
+                fault,
+            })
+        };
+        let io = |kind: ErrorKind| {
+            RepoError::Remote(RemoteError::Io { verb: Verb::Delete, name: name(), source: kind.into() })
+        };
+        for (error, denied) in [
+            (service(Fault::Permission), true),
+            (service(Fault::Authentication), true),
+            (service(Fault::Other), false),
+            (io(ErrorKind::PermissionDenied), true),
+            (io(ErrorKind::ReadOnlyFilesystem), true),
+            (io(ErrorKind::StorageFull), false),
+            (RepoError::Worker, false),
+        ] {
+            assert_eq!(denial(&error).is_some(), denied, "{error}");
+        }
+        let missing = RepoError::Remote(RemoteError::NotFound { name: name() });
+        assert!(matches!(changed(missing), Error::Changed));
+        assert!(matches!(changed(service(Fault::Other)), Error::Repo(_)));
+        assert!(matches!(changed(RepoError::Worker), Error::Repo(_)));
+    }
+}

@@ -256,3 +256,49 @@ fn blobs_of(slices: &[Slice]) -> impl Iterator<Item = BlobId> {
         Slice::Hole { .. } => None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::segment_v1::{Child, LeafBuilder, encode_node};
+    use crate::model::{Entry, EntryKind, Metadata, RepoPath};
+
+    #[test]
+    fn a_segment_is_of_the_level_that_its_parent_says() {
+        let Ok(first) = RepoPath::new(b"a".to_vec()) else { unreachable!("a name is a path") };
+        let node =
+            |level| encode_node(level, &[Child { first: first.clone(), entries: 1, id: BlobId([1; 32]) }]);
+        let mut leaf = LeafBuilder::default();
+        leaf.push(&Entry {
+            path: first.clone(),
+            kind: EntryKind::Fifo,
+            meta: Metadata::default(),
+            link_group: 0,
+            unsettled: false,
+        });
+        let leaf = leaf.finish();
+        let level = |bytes: &[u8], level| decode(bytes, Expected::Segment(level));
+        assert!(matches!(level(&node(2), 2), Ok(Found::Children(ids)) if ids == [BlobId([1; 32])]));
+        assert!(matches!(level(&leaf, 0), Ok(Found::Content { .. })));
+        for (bytes, wanted) in [(node(2), 1), (node(2), 3), (node(1), 0), (leaf.clone(), 1), (leaf, 2)] {
+            let refused = level(&bytes, wanted);
+            assert!(matches!(refused, Err(RepoError::Manifest { .. })), "level {wanted}");
+        }
+    }
+
+    #[test]
+    fn some_of_what_is_lost_is_named() {
+        let text = |n| lost(&(0..n).collect::<Vec<u64>>()).to_string();
+        assert!(text(NAMED as u64).contains("0, 1, 2, 3, 4;"), "{}", text(NAMED as u64));
+        assert!(text(NAMED as u64 + 2).contains("0, 1, 2, 3, 4 and 2 more;"));
+    }
+
+    #[test]
+    fn a_set_knows_what_is_new() {
+        let mut bits = Bits::new(130);
+        for n in [0, 1, 63, 64, 65, 129] {
+            assert!(!bits.contains(n) && bits.insert(n) && bits.contains(n) && !bits.insert(n), "{n}");
+        }
+        assert_eq!((0..200).filter(|n| bits.contains(*n)).collect::<Vec<_>>(), [0, 1, 63, 64, 65, 129]);
+    }
+}

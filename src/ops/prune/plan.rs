@@ -335,3 +335,6 @@ fn choose_objects(census: &Census, fates: &[Fate]) -> Vec<usize> {
     };
     (0..objects.len()).filter(wanted).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -259,6 +259,51 @@ fn groups_are_judged_apart() {
 }
 
 #[test]
+fn hours_of_other_days_and_months_are_others() {
+    for times in [["2026-02-03 10:00", "2026-03-02 10:00"], ["2026-02-03 10:00", "2026-03-03 10:00"]] {
+        assert_eq!(indices(&of_times(&times), "hourly=2", "2026-03-10 12:00"), [0, 1], "{times:?}");
+    }
+}
+
+#[test]
+fn what_is_of_this_very_moment_counts_and_is_not_of_the_future() {
+    let times = of_times(&["2026-03-10 11:00", "2026-03-10 12:00"]);
+    let newest = (1, "newest newest-complete last".to_owned());
+    assert_eq!(kept(&times, &[], "last=1", "2026-03-10 12:00"), [newest]);
+}
+
+/// As after an older state of the machine was put back.
+#[test]
+fn of_two_snapshots_of_one_number_the_older_was_not_written_last() {
+    let times = [snapshot("2026-03-08 10:00", 7), snapshot("2026-03-09 10:00", 7)];
+    assert_eq!(indices(&times, "last=1", "2026-03-10 12:00"), [1]);
+    let times = [snapshot("2026-03-08 10:00", 8), snapshot("2026-03-09 10:00", 7)];
+    assert_eq!(indices(&times, "last=1", "2026-03-10 12:00"), [0, 1]);
+}
+
+#[test]
+fn times_that_no_calendar_has_are_at_its_ends() {
+    let year = |secs| zoned(Timestamp::from_secs(secs), &TimeZone::UTC).year();
+    assert_eq!([year(i64::MIN), year(0), year(i64::MAX)], [-9999, 1970, 9999]);
+}
+
+#[test]
+fn parts_of_a_second_count_upwards_on_both_sides_of_1970() {
+    for (secs, nanos) in [(-1, 500_000_000), (-1, 1), (-7, 0), (0, 0), (0, 1), (5, 999_999_999)] {
+        let time = Timestamp { secs, nanos };
+        assert_eq!(timestamp(zoned(time, &TimeZone::UTC).timestamp()), time);
+    }
+}
+
+#[test]
+fn what_is_kept_and_what_goes_is_counted() {
+    let times = of_times(&["2026-03-06 10:00", "2026-03-07 10:00", "2026-03-08 10:00", "2026-03-09 10:00"]);
+    let groups =
+        judge(&candidates(&times, &[]), &policy("last=1"), Grouping::default(), &now("2026-03-10 12:00"));
+    assert_eq!(groups.iter().map(Group::counts).collect::<Vec<_>>(), [(1, 3)]);
+}
+
+#[test]
 fn what_a_writer_key_adds_pushes_out_nothing_of_others() {
     let times = of_times(&["2026-03-06 10:00", "2026-03-07 10:00", "2026-03-08 10:00", "2026-03-09 10:00"]);
     let mut all = candidates(&times, &[]);

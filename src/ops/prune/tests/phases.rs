@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::BlobKind;
+use crate::report::Phase;
 
 const LEN: usize = 300_000;
 
@@ -112,6 +113,14 @@ fn many_small_packs_and_index_objects_become_few() {
     }
     let many = world.names(Folder::Packs).len();
     assert!(many >= 40, "{many}");
+    // What is small depends on what new packs are to be like.
+    let planned = |pack_size| {
+        let outcome = world.try_prune("pruner", |r| {
+            (r.dry_run, r.packer.pack_size) = (true, pack_size);
+        });
+        outcome.unwrap().summary.repack.packs
+    };
+    assert_eq!((planned(16 << 10), planned(1 << 20) >= 32), (0, true));
     let done = world.prune().done.unwrap();
     assert!(done.repacked.packs >= 32 && done.new_packs.packs == 1, "{done:?}");
     world.is_whole();
@@ -294,9 +303,20 @@ fn acceptances_of_snapshots_that_are_gone_go() {
     let (repository, ..) = world.open("a");
     repository.publish_acceptance(world.clock.now(), &[first]).unwrap();
     repository.publish_acceptance(world.clock.now(), &[first, second]).unwrap();
+    world.clock.pass(1);
+    repository.publish_acceptance(world.clock.now(), &[first]).unwrap();
     assert_eq!(world.prune().done.unwrap().acceptances, 0);
     world.forget(first);
-    world.prune();
+    // A remote that fails is a reason to stop.
+    world.remote.set(|verb, name| match verb {
+        Verb::Get if name.starts_with("accepted/") => Err(failure(verb, name, Fault::Other)),
+        _ => Ok(()),
+    });
+    assert!(matches!(world.try_prune("another", |_| {}), Err(Error::Repo(_))));
+    world.remote.clear();
+    assert_eq!(world.names(Folder::Accepted).len(), 3);
+    // The first one was the try whether anything may be removed.
+    assert_eq!(world.prune().done.unwrap().acceptances, 1);
     assert_eq!(world.names(Folder::Accepted).len(), 1);
     world.is_whole();
 }
@@ -357,5 +377,251 @@ fn a_copy_is_read_before_it_is_the_only_one() {
     // The next one knows better than to count on it.
     world.clock.pass(3 * DAY);
     world.prune_all();
+    world.is_whole();
+}
+
+/// Publishes gc records of what is there again and again, as another prune may while this one copies.
+fn busy(world: &Arc<World>, times: u64) -> Arc<AtomicU64> {
+    let seen = Arc::new(AtomicU64::new(0));
+    let (count, again) = (Arc::clone(&seen), Arc::clone(world));
+    world.remote.set(move |verb, name| {
+        if verb == Verb::Put && name.starts_with("packs/") {
+            let before = count.fetch_add(1, Ordering::Relaxed);
+            if before < times {
+                let (repository, ..) = again.open("another");
+                let gone = ObjectId(*blake3::hash(&before.to_le_bytes()).as_bytes());
+                repository.condemn(again.clock.now(), vec![gone]).unwrap();
+            }
+        }
+        Ok(())
+    });
+    seen
+}
+
+fn needed_in_part() -> Arc<World> {
+    let world = World::new();
+    let (keep, waste) = (noise(1, LEN), noise(2, 2 * LEN));
+    let first = world.snapshot("a", &[("keep", keep.clone()), ("waste", waste)]);
+    world.snapshot("a", &[("keep", keep)]);
+    world.forget(first);
+    world
+}
+
+#[test]
+fn who_copied_while_others_pruned_looks_again_and_not_for_ever() {
+    let world = needed_in_part();
+    let copies = busy(&world, 2);
+    let done = world.prune().done.unwrap();
+    world.remote.clear();
+    assert_eq!((copies.load(Ordering::Relaxed), done.repacked.packs), (3, 1));
+    world.is_whole();
+
+    let world = needed_in_part();
+    let copies = busy(&world, 100);
+    assert!(matches!(world.try_prune("pruner", |_| {}), Err(Error::Changed)));
+    world.remote.clear();
+    assert_eq!(copies.load(Ordering::Relaxed), 3);
+    world.is_whole();
+}
+
+#[test]
+fn packs_that_a_prune_wrote_are_known_as_its_own_while_they_are_there() {
+    let world = needed_in_part();
+    let own = || {
+        let cache = world.dir.path().join("cache of pruner");
+        let caches = CachePlace { dir: &cache, keeps_key: true };
+        let repository = Repository::open(Arc::clone(&world.remote) as _, &passphrase(), caches).unwrap();
+        let packs = repository.cache().own_packs();
+        (repository, packs)
+    };
+    let (repository, packs) = own();
+    assert!(packs.is_empty());
+    // Of one that is gone nothing is to be trusted any more.
+    repository.cache().note_own_packs(&[ObjectId([9; 32])].into()).unwrap();
+    assert_eq!(world.prune().done.unwrap().new_packs.packs, 1);
+    let (_, packs) = own();
+    let names: Vec<_> = packs.iter().map(crate::repo::pack_name).collect();
+    assert!(names.len() == 1 && world.names(Folder::Packs).contains(&names[0]), "{names:?}");
+    // They stay known when there is nothing to be done.
+    world.prune();
+    assert_eq!(own().1, packs);
+}
+
+#[test]
+fn requests_are_counted_by_phase() {
+    let world = needed_in_part();
+    let outcome = world.prune();
+    let phases: Vec<_> = outcome.requests.iter().map(|(phase, _)| *phase).collect();
+    assert_eq!(phases, [Phase::Look, Phase::Delete, Phase::Repack, Phase::Publish]);
+    let counts: Vec<_> =
+        outcome.requests.iter().map(|(_, r)| (r.put > 0, r.delete > 0, r.list > 0)).collect();
+    assert!(counts[0].2 && counts[2].0 && !counts[1].0, "{counts:?}");
+}
+
+#[test]
+fn a_gc_record_that_goes_while_it_is_listed_is_no_loss_and_one_that_cannot_be_read_is() {
+    let world = needed_in_part();
+    world.prune();
+    let cache = tempfile::tempdir().unwrap();
+    let repository = world.stranger(cache.path());
+    assert_eq!(world.names(Folder::Gc).len(), 1);
+    let again = Arc::clone(&world);
+    world.remote.set(move |verb, name| {
+        if verb == Verb::Get && name.starts_with("gc/") {
+            again.remote.memory.delete(name).unwrap();
+        }
+        Ok(())
+    });
+    assert_eq!(repository.condemnations().unwrap(), []);
+    world.remote.clear();
+    repository.condemn(world.clock.now(), Vec::new()).unwrap();
+    world.remote.set(|verb, name| match verb {
+        Verb::Get if name.starts_with("gc/") => Err(failure(verb, name, Fault::Other)),
+        _ => Ok(()),
+    });
+    let cache = tempfile::tempdir().unwrap();
+    assert!(world.stranger(cache.path()).condemnations().is_err());
+}
+
+#[test]
+fn a_summary_adds_up() {
+    let planned = |world: &World, max_unused: f64| {
+        let outcome = world.try_prune("pruner", |r| (r.dry_run, r.max_unused) = (true, max_unused));
+        let summary = outcome.unwrap().summary;
+        assert_eq!(summary.packs.bytes, world.pack_bytes());
+        assert_eq!(summary.packs.packs, world.names(Folder::Packs).len() as u64);
+        assert_eq!(summary.index_objects, world.names(Folder::Index).len() as u64);
+        let (delete, waiting, fresh) = (summary.delete, summary.waiting, summary.fresh);
+        let settled = summary.packs.bytes - delete.bytes - waiting.bytes - fresh.bytes;
+        assert_eq!(summary.used + summary.unused, settled, "{summary:?}");
+        assert!(summary.snapshots == 1 && summary.used > LEN as u64, "{summary:?}");
+        summary
+    };
+    let world = needed_in_part();
+    let bearing = planned(&world, 1_000.0);
+    assert_eq!((bearing.repack.packs, bearing.copy, bearing.rewrite), (0, 0, 0));
+    assert!(bearing.unused >= 2 * LEN as u64);
+    let usual = planned(&world, 5.0);
+    assert_eq!((usual.repack.packs, usual.unused), (1, bearing.unused));
+    assert!((LEN as u64..LEN as u64 * 11 / 10).contains(&usual.copy), "{usual:?}");
+
+    let world = World::new();
+    let first = world.snapshot("a", &[("x", noise(1, LEN))]);
+    world.snapshot("a", &[("y", noise(2, LEN))]);
+    world.forget(first);
+    let condemn = planned(&world, 5.0);
+    assert!(condemn.condemn.packs == 1 && condemn.condemn.bytes > LEN as u64, "{condemn:?}");
+    assert_eq!(condemn.unused, condemn.condemn.bytes);
+    world.prune();
+    let waiting = planned(&world, 5.0);
+    assert_eq!((waiting.waiting, waiting.unused), (condemn.condemn, 0));
+    world.clock.pass(3 * DAY);
+    let delete = planned(&world, 5.0);
+    assert_eq!((delete.delete, delete.rewrite), (condemn.condemn, 1));
+    assert_eq!(world.prune().done.unwrap().deleted, condemn.condemn);
+}
+
+#[test]
+fn what_is_gone_already_is_not_condemned_again_for_a_clock_that_was_ahead() {
+    let world = World::new();
+    let first = world.snapshot("a", &[("x", noise(1, LEN))]);
+    let doomed = world.names(Folder::Packs);
+    world.snapshot("a", &[("y", noise(2, LEN))]);
+    world.forget(first);
+    world.clock.jump(100 * 365 * 86_400);
+    assert_eq!(world.try_prune("wrong", |_| {}).unwrap().done.unwrap().condemned.packs, 1);
+    world.clock.jump(-100 * 365 * 86_400);
+    doomed.iter().for_each(|name| world.remote.memory.delete(name).unwrap());
+    let records = world.names(Folder::Gc);
+    assert_eq!(world.prune().done.unwrap(), super::super::Done::default());
+    assert_eq!(world.names(Folder::Gc), records);
+    world.restores();
+}
+
+/// Asks `answer` before each read of a pack once the prune has tried whether it may remove anything: what
+/// snapshots need has been read by then.
+fn reads_at_work(world: &World, mut answer: impl FnMut(&str) -> Result<(), RemoteError> + Send + 'static) {
+    let mut at_work = false;
+    world.remote.set(move |verb, name| {
+        at_work |= verb == Verb::Delete && name.starts_with("accepted/");
+        let read = at_work && verb == Verb::Get && name.starts_with("packs/");
+        if read { answer(name) } else { Ok(()) }
+    });
+}
+
+#[test]
+fn a_pack_that_cannot_be_copied_stays_and_a_remote_that_fails_ends_it() {
+    let world = needed_in_part();
+    reads_at_work(&world, |name| Err(failure(Verb::Get, name, Fault::Other)));
+    assert!(matches!(world.try_prune("pruner", |_| {}), Err(Error::Repo(_))));
+    world.remote.clear();
+
+    let large = world.remote.memory.list("packs").unwrap().into_iter().max_by_key(|l| l.size).unwrap();
+    let whole = world.remote.memory.get(&large.name, 1 << 30).unwrap();
+    let mut damaged = whole.clone();
+    damaged[1_000] ^= 1;
+    world.remote.memory.tamper(&large.name, damaged);
+    let done = world.prune().done.unwrap();
+    assert_eq!(
+        (done.damaged.len(), done.repacked, done.condemned),
+        (1, Amount::default(), Amount::default())
+    );
+    world.clock.pass(3 * DAY);
+    world.prune();
+    assert!(world.names(Folder::Packs).contains(&large.name));
+    world.remote.memory.tamper(&large.name, whole);
+    world.is_whole();
+}
+
+/// Two machines store the same at the same time, and neither knows.
+fn stored_twice() -> Arc<World> {
+    let world = World::new();
+    world.tree("a", &[("w", noise(8, 1_000)), ("x", noise(1, LEN))]);
+    world.tree("b", &[("x", noise(1, LEN)), ("y", noise(2, LEN)), ("z", noise(3, LEN))]);
+    let again = Arc::clone(&world);
+    let mut first = true;
+    world.remote.set(move |verb, name| {
+        if verb == Verb::Put && name.starts_with("packs/") && std::mem::take(&mut first) {
+            again.backup("a");
+        }
+        Ok(())
+    });
+    world.backup("b");
+    world.remote.clear();
+    world
+}
+
+#[test]
+fn what_is_stored_twice_is_read_before_one_goes() {
+    let world = stored_twice();
+    reads_at_work(&world, |name| Err(failure(Verb::Get, name, Fault::Other)));
+    assert!(matches!(world.try_prune("pruner", |_| {}), Err(Error::Repo(_))));
+    // Another prune was faster: everything is looked at again.
+    let reads = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&reads);
+    reads_at_work(&world, move |name| match count.fetch_add(1, Ordering::Relaxed) {
+        0 => Err(RemoteError::NotFound { name: name.into() }),
+        _ => Ok(()),
+    });
+    let done = world.prune().done.unwrap();
+    world.remote.clear();
+    assert!(reads.load(Ordering::Relaxed) > 1 && done.repacked.packs == 1, "{done:?}");
+    world.is_whole();
+    world.prune_all();
+    world.is_whole();
+
+    // What is read is not what the index says: what else has it stays.
+    let world = stored_twice();
+    let names = world.names(Folder::Packs);
+    let packs: Vec<_> =
+        names.iter().map(|name| (name, world.remote.memory.get(name, 1 << 30).unwrap())).collect();
+    for (name, bytes) in &packs {
+        let mut damaged = bytes.clone();
+        damaged[1_000] ^= 1;
+        world.remote.memory.tamper(name, damaged);
+    }
+    assert!(matches!(world.try_prune("pruner", |_| {}), Err(Error::Damaged { .. })));
+    packs.iter().for_each(|(name, bytes)| world.remote.memory.tamper(name, bytes.clone()));
+    assert_eq!(world.names(Folder::Gc), [""; 0]);
     world.is_whole();
 }

@@ -1,6 +1,11 @@
 //! Backups and other prunes between any two requests.
 
+use jiff::tz::TimeZone;
+
 use super::*;
+use crate::model::Policy;
+use crate::ops::forget;
+use crate::ops::retention::{Filter, Grouping};
 use crate::repo::RepoError;
 
 const LEN: usize = 200_000;
@@ -197,4 +202,45 @@ fn an_index_object_that_comes_late_misleads_nobody() {
     world.backup("b");
     world.prune_all();
     world.is_whole();
+}
+
+/// Of snapshots that are forgotten meanwhile nothing is said; where one cannot be asked for, nothing is known of any.
+#[test]
+fn a_policy_is_judged_while_others_forget_and_not_while_the_remote_fails() {
+    let world = World::new();
+    let ids = [1, 2, 3].map(|n| world.snapshot("a", &[("x", noise(n, 1_000))]));
+    let judge = || {
+        let cache = tempfile::tempdir().unwrap();
+        let repository = world.stranger(cache.path());
+        let policy = Policy { last: 1, ..Policy::default() };
+        let now = jiff::Timestamp::from_second(world.clock.now().secs).unwrap().to_zoned(TimeZone::UTC);
+        forget::judge(&repository, &policy, Grouping::default(), &Filter::default(), &now, &Silent)
+    };
+    let named = || {
+        let cache = tempfile::tempdir().unwrap();
+        let id = ids[0].to_string();
+        forget::plan_regular(&world.stranger(cache.path()), &[id[..8].to_owned()], true, &Silent)
+    };
+    let verdict = judge().unwrap();
+    assert_eq!((verdict.snapshots.len(), verdict.targets.len()), (3, 2));
+    // The note of what is removed bears the time of the newest.
+    assert_eq!(verdict.targets[1].time(), verdict.snapshots[1].1.time);
+    assert_eq!(named().unwrap(), verdict.targets[..1]);
+
+    let first = ids[0].to_string();
+    let is_first = move |verb: Verb, name: &str| verb == Verb::Get && name.ends_with(&first);
+    let gone = is_first.clone();
+    world.remote.set(move |verb, name| match gone(verb, name) {
+        true => Err(RemoteError::NotFound { name: name.into() }),
+        false => Ok(()),
+    });
+    let verdict = judge().unwrap();
+    assert_eq!((verdict.snapshots.len(), verdict.targets.len(), verdict.unreadable), (2, 1, 0));
+
+    world.remote.set(move |verb, name| match is_first(verb, name) {
+        true => Err(failure(verb, name, Fault::Other)),
+        false => Ok(()),
+    });
+    assert!(matches!(judge(), Err(forget::Error::Repo(_))));
+    assert!(matches!(named(), Err(forget::Error::Repo(_))));
 }
