@@ -311,3 +311,32 @@ fn a_segment_being_built_knows_its_size() {
     let segment = builder.finish();
     assert!((size..size + 16).contains(&segment.len()), "{size} of {}", segment.len());
 }
+
+/// The table of section 11, so that the text and the program do not drift apart unseen.
+#[test]
+fn limits_are_those_of_the_specification() {
+    const MIB: usize = 1_048_576;
+    assert_eq!([limits::MARKER, limits::KEY_OBJECT, limits::XATTR_VALUE], [65_536; 3]);
+    assert_eq!([limits::RECORD_OBJECT, limits::TOC, limits::SEGMENT_PATHS], [64 * MIB; 3]);
+    assert_eq!([limits::RECORD_RAW, limits::FRAME_RAW, limits::BLOB], [256 * MIB, 16 * MIB, 16 * MIB]);
+    assert_eq!([limits::PACK_FRAMES, limits::FRAME_BLOBS, limits::SNAPSHOT_LIST], [1_048_576; 3]);
+    assert_eq!([limits::XATTRS, limits::XATTRS_TOTAL], [1_000, MIB]);
+    assert_eq!([limits::SEGMENT_ENTRIES, limits::SYMLINK, limits::EXTENSIONS], [65_536, 65_535, 1_024]);
+    assert_eq!((limits::LEVEL, limits::SNAPSHOT_ERRORS), (10, 1_000));
+    assert_eq!([limits::PACK, limits::FILE_SIZE], [1_073_741_824, 1_125_899_906_842_624]);
+}
+
+#[test]
+fn flags_of_an_entry_that_mean_nothing_are_refused() {
+    let fifo = Entry { kind: EntryKind::Fifo, ..file(Content::default()) };
+    let bytes = leaf(&[fifo]);
+    assert!(segment_v1::decode(&bytes).is_ok());
+    // They follow the path.
+    let flags = bytes.windows(4).position(|part| part == b"file").unwrap() + 4;
+    for (bit, what) in [(1 << 7, "one that is reserved"), (1 << 5, "a blob of what is no file")] {
+        let mut changed = bytes.clone();
+        changed[flags] |= bit;
+        let refused = FormatError::Damaged("entry's flags contradict each other");
+        assert_eq!(segment_v1::decode(&changed), Err(refused), "{what}");
+    }
+}

@@ -625,3 +625,63 @@ fn what_is_stored_twice_is_read_before_one_goes() {
     assert_eq!(world.names(Folder::Gc), [""; 0]);
     world.is_whole();
 }
+
+#[test]
+fn frames_are_copied_from_wherever_they_stand_in_a_pack() {
+    let world = World::new();
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let files: Vec<_> = (1..).zip(names).map(|(n, name)| (name, noise(n, 700_000))).collect();
+    world.tree("a", &files);
+    // All of it in one pack.
+    let (repository, catalog, counting) = world.open("a");
+    let options = PackerOptions { pack_size: 16 << 20, ..PackerOptions::new(1) };
+    let request = backup::Request { alarm: None, ..backup::Request::new(world.source("a"), options) };
+    let first = backup::run(&repository, &catalog, &counting, &request, &silent(), &world.clock()).unwrap();
+    drop(repository);
+    world.clock.pass(1);
+    world.expected.lock().unwrap().insert(first.id.unwrap(), World::content(&world.source("a")));
+    let packs = listed(&world);
+    assert!(packs.len() == 1 && packs[0].frames.len() > 4, "{packs:?}");
+    world.snapshot("a", &[files[1].clone(), files[4].clone()]);
+    world.forget(first.id.unwrap());
+    let done = world.prune().done.unwrap();
+    assert_eq!(done.repacked.packs, 1);
+    assert!(done.new_packs.bytes < 1_500_000, "{done:?}");
+    world.is_whole();
+    world.clock.pass(3 * DAY);
+    assert_eq!(world.prune().done.unwrap().deleted.packs, 1);
+    world.is_whole();
+}
+
+#[test]
+fn what_is_condemned_later_delays_nothing_that_was_condemned_before() {
+    let world = World::new();
+    let ids: Vec<_> = (1..4).map(|n| world.snapshot("a", &[("x", noise(n, LEN))])).collect();
+    world.forget(ids[0]);
+    assert_eq!(world.prune().done.unwrap().condemned.packs, 1);
+    world.clock.pass(DAY);
+    world.forget(ids[1]);
+    assert_eq!(world.prune().done.unwrap().condemned.packs, 1);
+    for _ in 0..2 {
+        world.clock.pass(DAY + 60);
+        assert_eq!(world.prune().done.unwrap().deleted.packs, 1);
+    }
+    world.is_whole();
+}
+
+#[test]
+fn many_records_of_what_is_gone_become_one() {
+    let world = World::new();
+    world.snapshot("a", &[("x", noise(1, LEN))]);
+    let (repository, ..) = world.open("a");
+    let mut gone = Vec::new();
+    for (n, left) in (0..8u8).zip([1, 2, 3, 4, 5, 6, 7, 1]) {
+        gone.push(ObjectId([n; 32]));
+        repository.condemn(world.clock.now(), vec![ObjectId([n; 32])]).unwrap();
+        world.clock.pass(1);
+        world.prune();
+        assert_eq!(world.names(Folder::Gc).len(), left);
+    }
+    let records = repository.condemnations().unwrap();
+    assert_eq!(records[0].packs, gone);
+}
