@@ -204,7 +204,8 @@ fn histories(what: &str, first: u64, count: usize, machines: usize, faults: bool
     for seed in (first..).take(count) {
         all.add(&History::new(seed, machines, faults).run().1);
     }
-    all.say_and_judge(what, count, faults);
+    report(&format!("histories {what}: {all:?}"), count, 1);
+    all.judge(count, faults);
 }
 
 #[test]
@@ -252,7 +253,8 @@ fn histories_with_a_machine_that_can_only_write() {
     for seed in (4_000_000..).take(count) {
         all.add(&History::new(seed, 3, seed % 2 == 0).run_with_writer().1);
     }
-    all.say_and_judge("with a machine that can only write", count, true);
+    report(&format!("histories with a machine that can only write: {all:?}"), count, 300);
+    all.judge(count, true);
 }
 
 #[test]

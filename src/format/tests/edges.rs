@@ -44,7 +44,9 @@ fn a_key_object_with_its_description_is_as_long_as_readers_take() {
     let master = MasterKey::from_bytes([1; 32]);
     let described = |label: usize| {
         let mut object = key_object(5)?;
-        let description = Description { kind: KeyKind::Writer, created: 7, label: "l".repeat(label) };
+        let label = "l".repeat(label);
+        let description =
+            Description { kind: KeyKind::Writer, created: 7, label, fingerprint: None, writer: None };
         key_description_v1::append(&mut object, sealer().repository, &master, &description, &[4; 24])?;
         Ok::<_, FormatError>((object, description))
     };
