@@ -4,7 +4,7 @@ use super::scratch;
 use super::{AppError, Location, Session};
 use crate::fs;
 use crate::model::RepositoryId;
-use crate::repo::{Cache, Folder, MARKER, RepoError, Repository};
+use crate::repo::{Cache, Folder, MARKER, RepoError, Repository, parse_name};
 
 /// Every folder that a repository has objects in, those that others need last.
 const FOLDERS: [Folder; 8] = [
@@ -19,12 +19,12 @@ const FOLDERS: [Folder; 8] = [
 ];
 
 /// Removes the repository that an [`init`](super::init) by the same session made, and what this machine keeps of it.
-/// `made`: what it returned, if it returned. False, and nothing is removed, when there is another repository or one
-/// that has a snapshot by now: somebody may need it.
-pub fn take_back(session: &Session, made: Option<RepositoryId>) -> Result<bool, AppError> {
+/// `made`: what it returned. False, and nothing is removed, when there is another repository or one that has a snapshot
+/// by now: somebody may need it. Whatever does not have the name of an object is somebody else's, and stays.
+pub fn take_back(session: &Session, made: RepositoryId) -> Result<bool, AppError> {
     let remote = super::run::remote(&session.repository, &session.monitor, &session.clock);
     match Repository::probe(remote.as_ref()) {
-        Ok(marker) if Some(marker.id) == made => {}
+        Ok(marker) if marker.id == made => {}
         Err(RepoError::NoRepository { .. }) => {}
         Ok(_) => return Ok(false),
         Err(e) => return Err(e.into()),
@@ -37,14 +37,12 @@ pub fn take_back(session: &Session, made: Option<RepositoryId>) -> Result<bool, 
     // First, so that nobody begins to use what is going.
     remote.delete(MARKER).map_err(RepoError::from)?;
     for folder in FOLDERS {
-        for object in remote.list(folder.name()).map_err(RepoError::from)? {
+        let listed = remote.list(folder.name()).map_err(RepoError::from)?;
+        for object in listed.into_iter().filter(|object| parse_name(&object.name).is_some()) {
             remote.delete(&object.name).map_err(RepoError::from)?;
         }
     }
-    if let Some(id) = made {
-        let cache = Cache::new(session.caches(), id);
-        drop(fs::remove_tree(cache.directory()));
-    }
+    drop(fs::remove_tree(Cache::new(session.caches(), made).directory()));
     if let Location::Local(path) = &session.repository {
         for folder in FOLDERS {
             drop(fs::remove_empty_dirs(&path.join(folder.name())));

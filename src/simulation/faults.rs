@@ -146,7 +146,7 @@ impl Scenario {
             return;
         }
         // Nothing leaks for ever: prunes find all that is nobody's.
-        if let Some(torn) = torn {
+        if let Some(torn) = torn.filter(|torn| judge::is_torn(world, torn)) {
             world.provider.remove(torn);
         }
         point.wants("a prune", world.tidy(reader));

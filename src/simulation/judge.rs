@@ -143,7 +143,7 @@ pub(super) fn nothing_is_lost(world: &World, machine: usize, torn: Option<&str>)
 }
 
 /// It is there, and its content does not match its name: nobody has removed it meanwhile, or stored it again.
-fn is_torn(world: &World, name: &str) -> bool {
+pub(super) fn is_torn(world: &World, name: &str) -> bool {
     let bytes = world.provider.stored().get(name);
     bytes.is_ok_and(|bytes| !name.ends_with(&data_encoding::HEXLOWER.encode(&sha256(&bytes))))
 }

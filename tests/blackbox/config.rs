@@ -205,7 +205,7 @@ fn an_import_writes_what_only_its_owner_can_read() {
     let text = fs::read_to_string(folder.join("config.toml")).unwrap();
     assert!(text.contains("secret = \"hunter2\"") && text.contains("# the access key itself"), "{text}");
     let rows = place.run(&["--json", "config", "show"]).exits(0).summary();
-    assert_eq!(row(&rows, "repository")["value"], "rclone:b2:my-openclaw-backups/openclaw-backup/exuvia");
+    assert_eq!(row(&rows, "repository")["value"], "rclone:b2:my-openclaw-backups/exuvia/openclaw-backup");
     assert_eq!(row(&rows, "passphrase_file")["value"], folder.join("imported.key").to_str().unwrap());
     assert_eq!(row(&rows, "state_dir")["value"], place.path("home/.openclaw").to_str().unwrap());
     place.run(&["config", "check"]).exits(0);

@@ -101,6 +101,20 @@ fn a_repository_that_is_there_is_opened() {
     assert_eq!((run.summary()["made"].as_bool(), place.snapshots().len()), (Some(false), 1));
 }
 
+/// The place that was named has folders with the names of ours, and somebody's files in them.
+#[test]
+fn what_was_at_the_place_before_stays() {
+    for theirs in ["repo/packs/photo.jpg", "repo/index/index.html", "repo/keys/id_ed25519"] {
+        let place = place();
+        broken_systemctl(&place);
+        place.write(theirs, "not ours\n");
+        let before = everything(&place);
+        place.run(&[&YES[..], &["--no-first-backup"]].concat()).exits(1);
+        assert_eq!(fs::read_to_string(place.path(theirs)).unwrap(), "not ours\n");
+        assert_eq!(everything(&place), before, "{theirs}");
+    }
+}
+
 #[test]
 fn what_fails_late_is_undone() {
     let place = place();

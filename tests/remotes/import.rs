@@ -61,9 +61,11 @@ fn import_and_back_up(kind: Kind, config: &str, prefix: &str, leaves_out: &str) 
     }
     // What the plugin has stored there so far is nobody's to touch.
     let earlier = (kind == Kind::S3).then(|| {
-        let folder = service.folder().ancestors().nth(2).unwrap().join(prefix).parent().unwrap().to_owned();
+        let bucket = service.folder().ancestors().nth(2).unwrap().to_owned();
+        let folder =
+            prefix.split('/').filter(|part| *part != "exuvia").fold(bucket.clone(), |f, p| f.join(p));
         put(&folder, "backup-20260310T020000Z.tar.gz.enc", b"an older snapshot");
-        folder
+        (bucket.join(prefix), folder)
     });
     let said = place.run(&["config", "import"]).exits(0);
     place.run(&["config", "check"]).exits(0);
@@ -72,8 +74,8 @@ fn import_and_back_up(kind: Kind, config: &str, prefix: &str, leaves_out: &str) 
     place.run(&["init", "--kdf-log-n", "15"]).exits(0);
     let summary = place.run(&["--json", "backup"]).exits(0).summary();
     assert_eq!(summary["complete"], true, "{summary}");
-    if let Some(folder) = earlier {
-        assert!(folder.join("exuvia/exuvia.json").is_file(), "{}", folder.display());
+    if let Some((repository, folder)) = earlier {
+        assert!(repository.join("exuvia.json").is_file(), "{}", repository.display());
         assert_eq!(
             fs::read(folder.join("backup-20260310T020000Z.tar.gz.enc")).unwrap(),
             b"an older snapshot"
@@ -113,7 +115,7 @@ fn workspace_sync_flat() {
 #[test]
 fn b2_backup() {
     for kind in [Kind::S3, Kind::Moto] {
-        let said = import_and_back_up(kind, B2, "openclaw-backup/exuvia", "");
+        let said = import_and_back_up(kind, B2, "exuvia/openclaw-backup", "");
         assert!(said.contains("a new key is in"), "{said}");
     }
 }

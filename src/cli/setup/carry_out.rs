@@ -324,10 +324,14 @@ fn open_or_make(
     let theirs = Rc::clone(&made);
     // Nobody can interrupt what takes things back.
     let later = Session { monitor: setup.ctx.quiet_monitor(), ..session.clone() };
-    undo.by("the repository", move || match app::take_back(&later, theirs.get()) {
-        Ok(false) if theirs.get().is_some() => Err("it has a snapshot by now, and stays".to_owned()),
-        Ok(_) => Ok(()),
-        Err(e) => Err(e.to_string()),
+    undo.by("the repository", move || {
+        // Of one that could not be made nothing is ours for certain: the next `init` begins where this one ended.
+        let Some(made) = theirs.get() else { return Ok(()) };
+        match app::take_back(&later, made) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("it has a snapshot by now, and stays".to_owned()),
+            Err(e) => Err(e.to_string()),
+        }
     });
     let params = match plan.opens {
         Opens::Generated(_) => ScryptParams::GENERATED,

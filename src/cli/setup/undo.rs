@@ -18,11 +18,14 @@ impl<'a> Undo<'a> {
         self.0.clear();
     }
 
-    /// Takes everything back; tells what is left, and why.
+    /// Takes everything back; tells what is left, and why. Where something stays, so does what was done before it: a
+    /// repository must not lose the key that opens it.
     pub(super) fn run(&mut self) -> Vec<String> {
         let mut left = Vec::new();
         while let Some((what, step)) = self.0.pop() {
-            if let Err(reason) = step() {
+            if !left.is_empty() {
+                left.push(format!("{what}: stays too"));
+            } else if let Err(reason) = step() {
                 left.push(format!("{what}: {reason}"));
             }
         }
@@ -37,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_step_goes_first_and_failures_stop_nothing() {
+    fn the_last_step_goes_first_and_what_stays_keeps_what_was_before_it() {
         let order = RefCell::new(Vec::new());
         let mut undo = Undo::default();
         undo.by("one", || {
@@ -49,12 +52,12 @@ mod tests {
             order.borrow_mut().push(3);
             Ok(())
         });
-        assert_eq!(undo.run(), ["two: no"]);
+        assert_eq!(undo.run(), ["two: no", "one: stays too"]);
         assert_eq!(undo.run(), [""; 0]);
         undo.by("four", || Err("never".to_owned()));
         undo.keep();
         assert_eq!(undo.run(), [""; 0]);
         drop(undo);
-        assert_eq!(*order.borrow(), [3, 1]);
+        assert_eq!(*order.borrow(), [3]);
     }
 }

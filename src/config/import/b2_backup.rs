@@ -10,6 +10,9 @@ use crate::model::Schedule;
 const PREFIX: &str = "openclaw-backup";
 /// What a repository is called beside an earlier tool's objects.
 pub(super) const OWN_FOLDER: &str = "exuvia";
+/// The plugin takes every folder beside its snapshots for one of them, and removes the oldest.
+const APART: &str =
+    "the repository gets a folder of its own, apart from the plugin's snapshots: it would remove it there";
 pub(super) const OWN_FOLDER_WORDS: &str =
     "the repository gets a folder of its own in it, beside the plugin's snapshots, which stay as they are";
 
@@ -56,14 +59,14 @@ pub(super) fn read(
     }
     let prefix = block.text("prefix", report);
     if prefix.is_some() {
-        report.say("prefix", Fate::Changed, Some("remote.prefix"), OWN_FOLDER_WORDS);
+        report.say("prefix", Fate::Changed, Some("remote.prefix"), APART);
     } else {
         report.note(format!(
-            "prefix is not in the block: the repository goes to {PREFIX}/{OWN_FOLDER}, beside the plugin's snapshots"
+            "prefix is not in the block: the repository goes to {OWN_FOLDER}/{PREFIX}, apart from the plugin's snapshots"
         ));
     }
     let prefix = prefix.unwrap_or_else(|| Text::literal(PREFIX));
-    draft.set("remote.prefix", Text::literal(OWN_FOLDER).below(&prefix).value());
+    draft.set("remote.prefix", prefix.below(&Text::literal(OWN_FOLDER)).value());
     schedule(&mut block, draft, report);
     match block.switch("encrypt", report) {
         Some(true) => report.unneeded("encrypt", "everything is encrypted, always"),

@@ -56,7 +56,7 @@ fn b2_backup_as_its_readme_has_it() {
     let remote = remote(&config);
     let provider = Provider::B2 { key_id: "004a...".into(), application_key: secret("K004...") };
     assert_eq!((&remote.provider, remote.bucket.as_deref()), (&provider, Some("my-openclaw-backups")));
-    assert_eq!(remote.prefix, "openclaw-backup/exuvia");
+    assert_eq!(remote.prefix, "exuvia/openclaw-backup");
     assert_eq!(config.schedule.backup.to_string(), "daily 00:00");
     assert!(config.start.auto_restore && config.retention.is_none());
     assert_eq!((import.plugin, &import.passphrase), (Plugin::B2Backup, &Passphrase::Generate));
@@ -80,7 +80,7 @@ fn every_key_of_b2_backup_is_answered_for() {
     );
     let remote = remote(&config);
     let provider = Provider::B2 { key_id: "{}".into(), application_key: secret("k$1") };
-    assert_eq!((&remote.provider, remote.prefix.as_str()), (&provider, "agents/one/exuvia"));
+    assert_eq!((&remote.provider, remote.prefix.as_str()), (&provider, "exuvia/agents/one"));
     assert_eq!(config.schedule.backup.to_string(), "cron 30 3 * * 1-5");
     assert_eq!(config.retention, Some(Policy { last: 12, ..Policy::default() }));
     assert_eq!(
@@ -352,6 +352,16 @@ fn retention_is_what_the_plugin_made_of_it() {
     assert_eq!(policy("{weekly: 4}"), Some(Policy { daily: 7, weekly: 4, ..Policy::default() }));
     assert_eq!(policy("{daily: 0, weekly: 0}"), last(1));
     assert_eq!(policy("'seven'"), None);
+    // One rule that is not understood, and nobody knows what the others were to keep beside it.
+    for retain in [
+        "{daily: '7'}",
+        "{daily: 7.5}",
+        "{daily: '7', weekly: 4}",
+        "{weekly: -1}",
+        "{daily: 0, monthly: true}",
+    ] {
+        assert_eq!(policy(retain), None, "{retain}");
+    }
     assert_eq!(policy("7.5"), None);
 }
 

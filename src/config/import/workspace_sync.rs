@@ -504,27 +504,39 @@ fn retain(backup: &mut Block, draft: &mut Draft, report: &mut Report) {
     let key = backup.name("retain");
     if backup.peek("retain").is_some_and(Json::is_object) {
         let Some(mut rules) = backup.object("retain", report) else { return };
-        let mut any = false;
+        let (mut any, mut wrong) = (false, false);
+        let mut kept = Vec::new();
         if !rules.has("daily") {
-            draft.set("retention.daily", Value::Number(7));
+            kept.push(("retention.daily".to_owned(), 7));
             report.note(format!("{key} has no daily: retention.daily is 7, as the plugin has it"));
             any = true;
         }
         for rule in ["daily", "weekly", "monthly"] {
-            let name = rules.name(rule);
+            let (name, said) = (rules.name(rule), rules.has(rule));
             match rules.number(rule, report) {
                 Some(0) => report.unneeded(&name, "none are kept for it"),
                 Some(number @ 1..=1_000_000) => {
                     let to = format!("retention.{rule}");
-                    draft.set(&to, Value::Number(number));
                     report.taken(&name, &to);
+                    kept.push((to, number));
                     any = true;
                 }
-                Some(_) => report.wrong(&name, "it is no number of snapshots"),
-                None => {}
+                Some(_) => {
+                    report.wrong(&name, "it is no number of snapshots");
+                    wrong = true;
+                }
+                // There, and no number at all: that was said.
+                None => wrong |= said,
             }
         }
-        if !any {
+        if wrong {
+            report.note(format!(
+                "not all of {key} is understood: there is no retention, and all snapshots are kept"
+            ));
+        } else {
+            kept.into_iter().for_each(|(to, number)| draft.set(&to, Value::Number(number)));
+        }
+        if !any && !wrong {
             draft.set("retention.last", Value::Number(1));
             report.note(format!("{key} keeps none by its rules: the newest is kept, as the plugin has it"));
         }

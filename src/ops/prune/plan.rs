@@ -12,6 +12,8 @@ use crate::repo::{Census, CensusPack, pack_name};
 /// So many small packs are made into larger ones: each costs a place in every listing, and who restores a
 /// request or more.
 const MANY_SMALL: usize = 32;
+/// A full pack is as large as so many that just count as small.
+const FULL: u64 = 4;
 /// What a request counts as many bytes copied: that much a far server sends in the time that it takes to answer.
 const REQUEST: u64 = 256 << 10;
 /// Waste that is left alone however small the repository is: the order of what one backup adds.
@@ -297,6 +299,8 @@ fn choose_repack(packs: &[CensusPack], kept: &[u64], fates: &mut [Fate], limits:
     if small.len() < MANY_SMALL {
         return;
     }
+    // What is copied is there twice until the old packs may go: a tenth more is bearable, and a pack's worth.
+    budget = budget.min((needed / 10).max(FULL * limits.small));
     for n in small {
         let Some(left) = budget.checked_sub(used(n)) else { break };
         budget = left;

@@ -89,7 +89,9 @@ fn many_small_packs_are_put_together_and_few_are_not() {
     let usual = limits(5.0, None, 10);
     assert_eq!(repacked(&of(MANY_SMALL - 1, 3, 40), &usual), [0; 0]);
     let all: Vec<usize> = (0..MANY_SMALL).collect();
-    assert_eq!(repacked(&of(MANY_SMALL, 3, 40), &usual), all);
+    assert_eq!(repacked(&needed(&[vec![9; MANY_SMALL], vec![100; 40]].concat()), &usual), all);
+    // They are there twice for a while: no more at once than a tenth of what is needed.
+    assert_eq!(repacked(&of(MANY_SMALL, 3, 40), &usual), (0..8).collect::<Vec<_>>());
     // As far as what may be copied goes.
     assert_eq!(repacked(&of(MANY_SMALL, 0, 2), &limits(5.0, Some(9 * 3 + 8), 10)), [0, 1, 2]);
 }

@@ -355,29 +355,56 @@ fn what_is_only_claimed_to_be_elsewhere_is_not_removed() {
 
 #[test]
 fn a_copy_is_read_before_it_is_the_only_one() {
+    for copies in [1, 2] {
+        let world = World::new();
+        world.snapshot("a", &[("x", noise(1, LEN))]);
+        let real = listed(&world).remove(0);
+        // Of the manifest the thief says nothing: what is read on the way there is not what is doubtful.
+        let data: Vec<_> = real.frames.iter().filter(|frame| frame.kind == BlobKind::Data).cloned().collect();
+        for copy in 0..copies {
+            // A pack of his, of which he says that it holds the same.
+            let bytes = noise(7 + copy, usize::try_from(real.size).unwrap());
+            let id = ObjectId(crate::crypto::sha256(&bytes));
+            world.remote.memory.put(&crate::repo::pack_name(&id), &bytes).unwrap();
+            claim(&world, &[crate::format::index_v1::PackInfo { id, frames: data.clone(), ..real.clone() }]);
+        }
+        // And a record that condemns the one that does.
+        let (repository, ..) = world.open("thief");
+        let old = Timestamp::from_secs(world.clock.now().secs - 10 * 86_400);
+        repository.condemn(old, vec![real.id]).unwrap();
+        match world.try_prune("pruner", |_| {}) {
+            Err(Error::Damaged { .. }) => {}
+            other => panic!("{:?}", other.map(|o| o.done)),
+        }
+        assert!(world.names(Folder::Packs).contains(&crate::repo::pack_name(&real.id)));
+        // Later ones know better than to count on what was read.
+        for _ in 0..copies {
+            world.clock.pass(3 * DAY);
+            drop(world.try_prune("pruner", |_| {}));
+            assert!(world.names(Folder::Packs).contains(&crate::repo::pack_name(&real.id)));
+        }
+        world.prune_all();
+        world.is_whole();
+    }
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_read_now_is_not_taken_for_forgotten() {
     let world = World::new();
     world.snapshot("a", &[("x", noise(1, LEN))]);
-    let real = listed(&world);
-    // A pack of the thief's, of which he says that it holds the same.
-    let bytes = noise(7, usize::try_from(real[0].size).unwrap());
-    let id = ObjectId(crate::crypto::sha256(&bytes));
-    world.remote.memory.put(&crate::repo::pack_name(&id), &bytes).unwrap();
-    // Of the manifest he says nothing: what is read on the way there is not what is doubtful.
-    let data = real[0].frames.iter().filter(|frame| frame.kind == BlobKind::Data).cloned().collect();
-    claim(&world, &[crate::format::index_v1::PackInfo { id, frames: data, ..real[0].clone() }]);
-    // And a record that condemns the one that does.
-    let (repository, ..) = world.open("thief");
-    let old = Timestamp::from_secs(world.clock.now().secs - 10 * 86_400);
-    repository.condemn(old, vec![real[0].id]).unwrap();
-    match world.try_prune("pruner", |_| {}) {
-        Err(Error::Damaged { .. }) => {}
-        other => panic!("{:?}", other.map(|o| o.done)),
-    }
-    assert!(world.names(Folder::Packs).contains(&crate::repo::pack_name(&real[0].id)));
-    // The next one knows better than to count on it.
-    world.clock.pass(3 * DAY);
-    world.prune_all();
-    world.is_whole();
+    let second = world.snapshot("a", &[("y", noise(2, LEN))]).to_string();
+    let folders = [Folder::Packs, Folder::Index, Folder::Gc];
+    let before = folders.map(|folder| world.names(folder));
+    world.remote.set(move |verb, name| match verb {
+        Verb::Get if name.starts_with("snapshots/") && name.ends_with(&second) => {
+            Err(failure(verb, name, Fault::Other))
+        }
+        _ => Ok(()),
+    });
+    let outcome = world.try_prune("pruner", |_| {});
+    assert!(outcome.is_err(), "{:?}", outcome.map(|outcome| outcome.summary));
+    world.remote.clear();
+    assert_eq!(folders.map(|folder| world.names(folder)), before);
 }
 
 /// Publishes gc records of what is there again and again, as another prune may while this one copies.
