@@ -21,8 +21,6 @@ const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 const WEEK: u64 = 7 * DAY;
-/// Runs that are looked at to find the longest pause of a cron expression: more than a year of days.
-const LOOKED_AT: usize = 400;
 
 /// When something is to be done.
 ///
@@ -99,8 +97,8 @@ impl Schedule {
         }
     }
 
-    /// The longest pause between two runs, as it is in the time after `from`; `None` for [`Schedule::Off`].
-    /// What is late by more than this has been missed.
+    /// The longest pause between two runs, as it is in the year after `from`, or until the second run where that is
+    /// later; `None` for [`Schedule::Off`]. What is late by more than this has been missed.
     #[must_use]
     pub fn period(&self, from: Timestamp, tz: &TimeZone) -> Option<Duration> {
         match self {
@@ -108,15 +106,7 @@ impl Schedule {
             Self::Every(interval) => Some(*interval),
             Self::Daily(_) => Some(Duration::from_secs(DAY)),
             Self::Weekly(..) => Some(Duration::from_secs(WEEK)),
-            Self::Cron(_) => {
-                let (mut last, mut longest) = (self.next_after(from, tz)?, 0);
-                for _ in 0..LOOKED_AT {
-                    let Some(next) = self.next_after(last, tz) else { break };
-                    longest = longest.max(next.secs.saturating_sub(last.secs));
-                    last = next;
-                }
-                u64::try_from(longest).ok().map(Duration::from_secs)
-            }
+            Self::Cron(cron) => cron.longest_pause(from, tz),
         }
     }
 

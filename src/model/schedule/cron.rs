@@ -1,11 +1,12 @@
 //! Cron expressions: five fields, as `crontab(5)` knows them.
 
 use std::fmt;
+use std::time::Duration;
 
 use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 
-use super::{ScheduleError, first_at, instant};
+use super::{ScheduleError, first_at, instant, resolve};
 use crate::model::Timestamp;
 
 /// Days of the week, from Sunday, which is 0 and 7.
@@ -14,6 +15,10 @@ const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 /// Two 29ths of February are never further apart than eight years.
 pub(super) const DAYS_AHEAD: usize = 9 * 366;
+/// All bits of a field of hours.
+const EVERY_HOUR: u64 = (1 << 24) - 1;
+/// In seconds, and a day more than some have.
+const YEAR: i64 = 367 * 86_400;
 /// Longer than any change of the clocks, in minutes.
 const CLOCK_CHANGE: i64 = 180;
 const DAYS_OF_MONTH: [u32; 12] = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
@@ -78,18 +83,76 @@ impl CronExpr {
 
     /// The first time after `after`.
     pub(super) fn next_after(&self, after: Timestamp, tz: &TimeZone) -> Option<Timestamp> {
-        if self.hours == (1 << 24) - 1
+        if self.hours == EVERY_HOUR
             && let Some(soon) = self.within_hours(after, tz)
         {
             return Some(soon);
         }
+        first_at(&self.times(), |date| self.has_date(date), after, tz)
+    }
+
+    /// The times of a day that has any.
+    fn times(&self) -> Vec<Time> {
         let hours = (0..24).filter(|hour| self.hours & 1 << hour != 0);
-        let times: Vec<Time> = hours
+        hours
             .flat_map(|hour| (0..60).map(move |minute| (hour, minute)))
             .filter(|(_, minute)| self.minutes & 1 << minute != 0)
             .filter_map(|(hour, minute)| Time::new(hour, minute, 0, 0).ok())
-            .collect();
-        first_at(&times, |date| self.has_date(date), after, tz)
+            .collect()
+    }
+
+    /// The longest pause between two runs in the year after `from`, or until the second run where that is later.
+    /// Days are looked at as a whole, but for those on which the clocks are changed: there may be a run each
+    /// minute.
+    pub(super) fn longest_pause(&self, from: Timestamp, tz: &TimeZone) -> Option<Duration> {
+        let times = self.times();
+        let (opening, closing) = (*times.first()?, *times.last()?);
+        let at = |date: Date, time: Time| resolve(date.to_datetime(time), tz).map(|time| time.secs);
+        let steps = times.windows(2).map(|pair| seconds(pair[1]) - seconds(pair[0]));
+        let (within, length) = (steps.max().unwrap_or(0), seconds(closing) - seconds(opening));
+        let end = from.secs.saturating_add(YEAR);
+        let mut date = tz.to_datetime(instant(self.next_after(from, tz)?)?).date();
+        let (mut longest, mut begin) = (0, at(date, opening)?);
+        while longest == 0 || begin < end {
+            let Some((next, later)) = self.date_after(date).and_then(|next| Some((next, at(next, opening)?)))
+            else {
+                break;
+            };
+            let last = at(date, closing)?;
+            let days = i64::from((next - date).get_days());
+            let plain = last - begin == length && later - begin == days * 86_400;
+            let pause = if plain {
+                within.max(later - last)
+            } else {
+                self.pause_between(begin, later, &times, date, tz)
+            };
+            longest = longest.max(pause);
+            (date, begin) = (next, later);
+        }
+        u64::try_from(longest).ok().filter(|longest| *longest > 0).map(Duration::from_secs)
+    }
+
+    /// The longest pause from the first run of a day to the first run of the next that has any, seen one by one.
+    fn pause_between(&self, begin: i64, end: i64, times: &[Time], date: Date, tz: &TimeZone) -> i64 {
+        let mut runs: Vec<i64> = if self.hours == EVERY_HOUR {
+            let next = |time: &i64| self.next_after(Timestamp::from_secs(*time), tz).map(|time| time.secs);
+            std::iter::successors(Some(begin), next).take_while(|time| *time < end).collect()
+        } else {
+            times
+                .iter()
+                .filter_map(|time| resolve(date.to_datetime(*time), tz))
+                .map(|time| time.secs)
+                .collect()
+        };
+        runs.push(end);
+        runs.sort_unstable();
+        runs.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
+    }
+
+    /// The next day after this one that has runs.
+    fn date_after(&self, date: Date) -> Option<Date> {
+        let days = std::iter::successors(date.tomorrow().ok(), |date| date.tomorrow().ok());
+        days.take(DAYS_AHEAD).find(|date| self.has_date(*date))
     }
 
     /// What comes in the next minutes by the real clock, for an expression for every hour.
@@ -169,6 +232,11 @@ impl Field {
             format!("takes * or numbers from {} to {}{names}, as 1,3-5 or */2", self.least, self.most);
         ScheduleError::CronField { field: self.name, text: text.to_owned(), wanted }
     }
+}
+
+/// Since midnight.
+fn seconds(time: Time) -> i64 {
+    3_600 * i64::from(time.hour()) + 60 * i64::from(time.minute())
 }
 
 fn number(text: &str) -> Option<u32> {

@@ -222,7 +222,12 @@ fn periods_are_the_longest_pause() {
         ("1h", 1),
         ("daily 03:30", 24),
         ("weekly", 168),
-        ("cron 0 */6 * * *", 6),
+        // Six, but for the night in which the clocks are put back.
+        ("cron 0 */6 * * *", 7),
+        ("cron 0 * * * *", 1),
+        // Many runs a day, and none in the summer: from the last of May to the first of September.
+        ("cron 0 * * 1-5,9-12 *", 92 * 24 + 1),
+        ("cron 0 0 29 2 *", 24 * (365 * 4 + 1)),
         // From Friday to Monday, and an hour for the change of the clocks.
         ("cron 30 3 * * 1-5", 73),
     ] {
@@ -230,6 +235,30 @@ fn periods_are_the_longest_pause() {
         assert_eq!(schedule.period(from, &tz), Some(Duration::from_secs(hours * HOUR)), "{schedule}");
     }
     assert_eq!(Schedule::Off.period(from, &tz), None);
+}
+
+/// The longest pause by looking at each run of a year.
+#[test]
+fn the_longest_pause_is_what_a_walk_over_all_runs_finds() {
+    for (text, zone_name) in [
+        ("cron */7 8-18 * * 1-5", "Europe/Berlin"),
+        ("cron 30 1-3 * * *", "Europe/Berlin"),
+        ("cron 15 * * * *", "America/New_York"),
+        ("cron 15,50 * 1,20 * *", "Australia/Lord_Howe"),
+        ("cron 0 0,23 * * sun", "America/New_York"),
+        ("cron 59 */2 28-31 * *", "UTC"),
+    ] {
+        let (schedule, tz): (Schedule, _) = (text.parse().unwrap(), zone(zone_name));
+        let from = at("2026-01-01T12:00:00Z");
+        let (mut time, mut longest) = (schedule.next_after(from, &tz).unwrap(), 0);
+        while time.secs < from.secs + 367 * 86_400 {
+            let next = schedule.next_after(time, &tz).unwrap();
+            longest = longest.max(next.secs - time.secs);
+            time = next;
+        }
+        let found = schedule.period(from, &tz).unwrap().as_secs();
+        assert_eq!(i64::try_from(found).unwrap(), longest, "{text} {zone_name}");
+    }
 }
 
 /// Every minute of some years, looked at one by one.
