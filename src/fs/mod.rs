@@ -17,6 +17,7 @@ mod owner;
 mod peer;
 mod power;
 mod process;
+mod resolve;
 #[cfg(test)]
 mod scratch;
 mod sparse;
@@ -44,6 +45,7 @@ pub use owner::{OwnerNames, home_of};
 pub use peer::is_our_peer;
 pub use power::on_battery;
 pub use process::{Process, give_way, own_session, stop_group};
+pub use resolve::{resolve, resolve_ahead};
 #[cfg(test)]
 pub(crate) use scratch::scratch;
 pub use sparse::data_ranges;

@@ -28,8 +28,8 @@ use std::sync::Arc;
 pub use self::choice::{Choice, Fit};
 use self::marker::Marker;
 pub use self::marker::{FOLDER, Stage};
+use self::site::Finding;
 pub use self::site::Site;
-use self::site::{Finding, resolve};
 use super::relocate::{self, Mapping, Relocated};
 use super::restore;
 use crate::clock::Clock;
@@ -256,7 +256,7 @@ pub fn run(
     monitor: &Arc<dyn Monitor>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Outcome, Error> {
-    let path = resolve(&request.state_dir);
+    let path = fs::resolve(&request.state_dir);
     let profile = site.as_ref().map_or_else(|| Profile::of_name(&path), Site::profile);
     let Some(choice) = choice::choose(repository, &path, profile, monitor.as_ref())? else {
         return Ok(Outcome { state_dir: path, verdict: Verdict::Left(Left::NoSnapshot) });

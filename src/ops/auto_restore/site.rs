@@ -44,18 +44,6 @@ pub(super) enum Finding {
     Restore(Reason, Option<Marker>),
 }
 
-/// The path with links followed as far as it exists.
-pub(super) fn resolve(path: &Path) -> PathBuf {
-    let mut missing = Vec::new();
-    for ancestor in path.ancestors() {
-        if let Ok(found) = ancestor.canonicalize() {
-            return missing.iter().rev().fold(found, |path, name| path.join(name));
-        }
-        missing.extend(ancestor.file_name());
-    }
-    path.to_path_buf()
-}
-
 impl Site {
     /// Holds an existing state dir; `None` when there is none. Waits while another run holds it.
     pub(super) fn open(path: &Path, monitor: &dyn Monitor) -> Result<Option<Self>, Error> {
@@ -85,7 +73,7 @@ impl Site {
             // Whoever held it may have taken it away again.
             let held = dir.stat().map_err(failed)?.identity();
             if fs::stat_path(path).is_ok_and(|stat| stat.identity() == held) {
-                return Ok(Some(Self { path: resolve(path), dir, made: 0 }));
+                return Ok(Some(Self { path: fs::resolve(path), dir, made: 0 }));
             }
         }
         Err(failed(io::Error::other("the directory keeps being replaced")))
