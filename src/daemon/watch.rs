@@ -79,7 +79,14 @@ struct Tree {
     profile: Profile,
 }
 
+/// Which folder it is, as long as it is there.
+type Identity = (u64, u64);
+
 impl Tree {
+    fn identity(&self) -> Option<Identity> {
+        std::fs::metadata(&self.root).ok().map(|meta| (meta.dev(), meta.ino()))
+    }
+
     /// True for what no snapshot is needed for.
     fn ignores(&self, path: &Path) -> bool {
         let Ok(below) = path.strip_prefix(&self.root) else { return true };
@@ -141,6 +148,8 @@ type Events = Receiver<notify::Result<notify::Event>>;
 
 /// Watches until told to end, or until all has to be set up anew.
 fn watch(tree: &Tree, stop: &AtomicBool, tell: &impl Fn(Notice)) {
+    // Another folder in its place has none of our watches.
+    let identity = tree.identity();
     let (sender, events) = bounded(QUEUE);
     let lost = Arc::new(AtomicBool::new(false));
     let full = Arc::clone(&lost);
@@ -151,16 +160,19 @@ fn watch(tree: &Tree, stop: &AtomicBool, tell: &impl Fn(Notice)) {
     });
     let set_up = made.and_then(|mut watcher| add(tree, &mut watcher, &tree.root).map(|()| watcher));
     match set_up {
-        Ok(mut watcher) => listen(tree, &mut watcher, (&events, lost.as_ref()), stop, tell),
+        Ok(mut watcher) => {
+            // Nobody looked before; what changed meanwhile is told of as one change.
+            tell(Notice::Changed);
+            listen(tree, &mut watcher, (&events, lost.as_ref(), identity), stop, tell);
+        }
         Err(e) if matches!(e.kind, ErrorKind::PathNotFound) || !tree.root.exists() => {
-            // It may come back, and then it has changed.
+            // It may come back, which is a change.
             while !tree.root.exists() {
                 if stop.load(Ordering::SeqCst) {
                     return;
                 }
                 std::thread::sleep(LOOK);
             }
-            tell(Notice::Changed);
         }
         Err(e) => {
             let why = match e.kind {
@@ -173,6 +185,7 @@ fn watch(tree: &Tree, stop: &AtomicBool, tell: &impl Fn(Notice)) {
             tell(Notice::Trouble(format!(
                 "changes cannot be watched for, so the state dir is looked through every minute: {why}"
             )));
+            tell(Notice::Changed);
             scan(tree, stop, tell);
         }
     }
@@ -193,20 +206,25 @@ fn add(tree: &Tree, watcher: &mut RecommendedWatcher, folder: &Path) -> notify::
 fn listen(
     tree: &Tree,
     watcher: &mut RecommendedWatcher,
-    (events, lost): (&Events, &AtomicBool),
+    (events, lost, identity): (&Events, &AtomicBool, Option<Identity>),
     stop: &AtomicBool,
     tell: &impl Fn(Notice),
 ) {
     while !stop.load(Ordering::SeqCst) {
         let event = match events.recv_timeout(LOOK) {
-            Ok(Ok(event)) => event,
-            Ok(Err(_)) => return tell(Notice::Changed),
-            Err(RecvTimeoutError::Timeout) if tree.root.exists() => continue,
-            Err(_) => return,
+            Ok(Ok(event)) => Some(event),
+            Err(RecvTimeoutError::Timeout) => None,
+            Ok(Err(_)) | Err(RecvTimeoutError::Disconnected) => return,
         };
+        // Its number may have been given out again.
+        let gone = |event: &notify::Event| is_end(&event.kind) && event.paths.contains(&tree.root);
+        if tree.identity() != identity || event.as_ref().is_some_and(gone) {
+            return;
+        }
+        let Some(event) = event else { continue };
         if event.need_rescan() || lost.load(Ordering::SeqCst) {
-            // Some were lost, and folders that are new with them: all is set up anew.
-            return tell(Notice::Changed);
+            // Some were lost, and folders that are new with them: all is set up anew, which is told as a change.
+            return;
         }
         let mut paths = event.paths.iter().filter(|path| !tree.ignores(path));
         if !is_change(&event.kind) || paths.clone().next().is_none() {
@@ -223,6 +241,11 @@ fn listen(
             return;
         }
     }
+}
+
+/// The folder is gone, or has another name.
+fn is_end(kind: &EventKind) -> bool {
+    matches!(kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)))
 }
 
 fn is_change(kind: &EventKind) -> bool {
@@ -254,7 +277,7 @@ mod tests {
 
     /// Does something until it is noticed: a watch that is being set up may miss the first.
     fn noticed(notices: &Receiver<Notice>, mut act: impl FnMut(u32)) {
-        for n in 0..600 {
+        for n in 0..100 {
             act(n);
             if notices.recv_timeout(Duration::from_millis(200)).is_ok() {
                 while notices.recv_timeout(Duration::from_millis(200)).is_ok() {}
@@ -262,6 +285,36 @@ mod tests {
             }
         }
         panic!("nothing was noticed");
+    }
+
+    #[test]
+    fn what_changed_before_the_watch_was_there_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sender, notices) = bounded(100);
+        let _watcher = Watcher::start(dir.path(), &[], move |notice| drop(sender.send(notice)));
+        assert_eq!(notices.recv_timeout(Duration::from_secs(60)), Ok(Notice::Changed));
+    }
+
+    #[test]
+    fn a_state_dir_that_is_made_anew_is_watched() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("state");
+        std::fs::create_dir(&root).unwrap();
+        let (sender, notices) = bounded(10_000);
+        let _watcher = Watcher::start(&root, &[], move |notice| drop(sender.send(notice)));
+        noticed(&notices, |n| std::fs::write(root.join("a"), n.to_string()).unwrap());
+        std::fs::remove_dir_all(&root).unwrap();
+        std::fs::create_dir(&root).unwrap();
+        // The first is the change itself, and what follows belongs to the new one.
+        for name in ["b", "c"] {
+            noticed(&notices, |n| std::fs::write(root.join(name), n.to_string()).unwrap());
+        }
+        // In a folder of another name the old one goes on.
+        std::fs::rename(&root, dir.path().join("old")).unwrap();
+        std::fs::create_dir(&root).unwrap();
+        for name in ["d", "e"] {
+            noticed(&notices, |n| std::fs::write(root.join(name), n.to_string()).unwrap());
+        }
     }
 
     #[test]
