@@ -285,6 +285,15 @@ struct Found {
 }
 
 impl Found {
+    fn new(outcome: Option<StatusOutcome>, error: Option<CliError>, mut local: Local) -> Self {
+        if let Some(o) = &outcome {
+            local.settle(Job::Backup, o.newest.as_ref().map(|info| info.snapshot.time));
+            let good = o.drill.as_ref().filter(|drill| drill.verdict == Verdict::Good);
+            local.settle(Job::Drill, good.map(|drill| drill.time));
+        }
+        Self { outcome, error, local }
+    }
+
     /// The time of the newest snapshot that we know of.
     fn newest(&self) -> Option<Timestamp> {
         match &self.outcome {
@@ -336,7 +345,7 @@ pub(super) fn run(_: &Args, ctx: &Context) -> Result<Status, CliError> {
         Err(error) if is_away(&error, &local) => (None, Some(error)),
         Err(error) => return Err(error),
     };
-    let found = Found { outcome, error, local };
+    let found = Found::new(outcome, error, local);
     if ctx.output.json {
         ctx.output.document(&document(&place, &state_dir, &found))?;
     } else {

@@ -40,6 +40,15 @@ impl Local {
         Ok(Self { now: clock.now(), records, holder, promise })
     }
 
+    /// A run by hand settles what the daemon saw fail before: `good` is when the job last went well by other accounts.
+    pub(super) fn settle(&mut self, job: Job, good: Option<Timestamp>) {
+        let Some(good) = good.filter(|_| self.records.get(job).is_some()) else { return };
+        let record = self.records.job(job);
+        if record.last_failure.as_ref().is_none_or(|failure| failure.time < good.secs) {
+            record.failures = 0;
+        }
+    }
+
     /// True when a daemon, or a trigger, has been at work here.
     pub(super) fn knows_something(&self) -> bool {
         !self.records.jobs.is_empty()

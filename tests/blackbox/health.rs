@@ -178,3 +178,44 @@ fn drill_failed() {
     status(&place, &[]);
     assert_eq!(records(&place).unwrap()["alarms"], json!([]));
 }
+
+/// What failed, failed some time ago.
+fn long_ago(place: &Place, job: &str) {
+    let home = place.path("home/.local/state/exuvia");
+    let path = files(&home).into_keys().find(|path| path.ends_with("jobs.json")).unwrap();
+    let mut records = records(place).unwrap();
+    let time = &mut records["jobs"][job]["last_failure"]["time"];
+    *time = (time.as_i64().unwrap() - 60).into();
+    fs::write(path, records.to_string()).unwrap();
+}
+
+#[test]
+fn a_good_run_by_hand_settles_what_failed_before() {
+    let mut place = with_config(QUIET);
+    let mut command = place.command(&["trigger", "x"]);
+    assert_eq!(command.env("EXUVIA_PASSPHRASE", "wrong").output().unwrap().status.code(), Some(12));
+    status(&place, &["never-backed-up", "backup-failed"]);
+    long_ago(&place, "backup");
+    place.run(&["backup"]).exits(0);
+    status(&place, &[]);
+
+    let pack = files(&place.path("repo/packs")).into_keys().next().unwrap();
+    let sound = fs::read(&pack).unwrap();
+    let mut broken = sound.clone();
+    let middle = sound.len() / 3;
+    broken[middle..middle + 8].fill(!sound[middle]);
+    fs::write(&pack, &broken).unwrap();
+    place.set("EXUVIA_TEST_INTERVALS", "drill=1");
+    let mut daemon = Daemon::start(&place);
+    daemon.says("drill: failed", 1);
+    daemon.stop();
+    status(&place, &["drill-failed"]);
+    fs::write(&pack, &sound).unwrap();
+    long_ago(&place, "drill");
+    place.run(&["drill"]).exits(0);
+    status(&place, &[]);
+    // One that fails after it counts again.
+    fs::write(&pack, &broken).unwrap();
+    place.run(&["drill"]).exits(13);
+    status(&place, &["drill-failed"]);
+}
