@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,26 +30,32 @@ const LATE: Duration = Duration::from_secs(600);
 /// configuration file. Missed runs are caught up with once; failed ones are tried again. `exuvia trigger` and, with
 /// `watch = true`, changes make snapshots too. Stays in the foreground and logs to stderr, one line for each event.
 ///
-/// SIGTERM ends it within five seconds: a backup that is cut off loses nothing. SIGHUP has it read the configuration
-/// again. Exit code 11 means that another daemon runs for this state dir.
+/// SIGTERM ends it within five seconds: a backup that is cut off loses nothing, and triggers that wait are kept. SIGHUP
+/// has it read the configuration again. Exit code 11 means that another daemon runs for this state dir.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  exuvia daemon\n  exuvia daemon --once        # for cron: what is due now, then the end\n  exuvia --config /etc/agent.toml daemon"
+    after_help = "Examples:\n  exuvia daemon\n  exuvia daemon --once        # for cron: what is due now, then the end\n  exuvia daemon --log-format json\n  exuvia --config /etc/agent.toml daemon"
 )]
 pub(super) struct Args {
     /// Run what is due now, and end
     #[arg(long)]
     once: bool,
+
+    /// How the log is written, whatever the configuration file says
+    #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"])]
+    log_format: Option<String>,
 }
 
 pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
     // Without one that can be named, every job would fail.
     Place::of(ctx)?;
-    let settings = settings_of(ctx, &ctx.config)?;
+    let fixed =
+        Fixed { program: program()?, json: args.log_format.as_deref().map(|format| format == "json") };
+    let settings = fixed.settings(ctx)?;
     let places = places(ctx)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let log = Arc::new(log(ctx, settings.log_json, &clock));
-    let again = again(ctx);
+    let again = again(ctx, fixed);
     let parts = Parts { settings, reload: Box::new(again), places, clock, log };
     if args.once {
         let good = daemon::once(parts).map_err(explain)?;
@@ -69,14 +76,34 @@ pub(super) fn explain(error: DaemonError) -> CliError {
     CliError::new(error.class(), error.to_string()).hint(hint)
 }
 
+/// What stays as it was at the start, however often the configuration is read.
+struct Fixed {
+    /// The name of this program: once another version lies in its place, the system knows it by that name no more.
+    program: PathBuf,
+    /// Lines of the log are JSON, where a flag says so.
+    json: Option<bool>,
+}
+
+impl Fixed {
+    fn settings(&self, ctx: &Context) -> Result<Settings, CliError> {
+        let settings = settings_of(ctx, &ctx.config)?;
+        let log_json = self.json.unwrap_or(settings.log_json);
+        Ok(Settings { program: self.program.clone(), log_json, ..settings })
+    }
+}
+
+fn program() -> Result<PathBuf, CliError> {
+    std::env::current_exe().map_err(|e| CliError::failed(format!("cannot find the program's own place: {e}")))
+}
+
 /// Reads the configuration again, with the flags and the environment of the start.
-fn again(ctx: &Context) -> impl Fn() -> Result<Settings, String> + use<> {
+fn again(ctx: &Context, fixed: Fixed) -> impl Fn() -> Result<Settings, String> + use<> {
     let args = ctx.args.clone();
     let (output, exit) = (ctx.output.clone(), ctx.exit);
     move || {
         let env = crate::config::Environment::of_process();
         let fresh = Context::new(args.clone(), env, output.clone(), exit);
-        fresh.and_then(|fresh| settings_of(&fresh, &fresh.config)).map_err(|e| e.message)
+        fresh.and_then(|fresh| fixed.settings(&fresh)).map_err(|e| e.message)
     }
 }
 
@@ -105,8 +132,6 @@ fn journal_reads(ctx: &Context) -> bool {
 /// What the daemon is told.
 pub(super) fn settings_of(ctx: &Context, config: &Config) -> Result<Settings, CliError> {
     let state_dir = ctx.state_dir()?;
-    let program = std::env::current_exe()
-        .map_err(|e| CliError::failed(format!("cannot find the program's own place: {e}")))?;
     let schedule = &config.schedule;
     let hooks = [
         (Job::Backup, &config.hooks.backup),
@@ -120,7 +145,7 @@ pub(super) fn settings_of(ctx: &Context, config: &Config) -> Result<Settings, Cl
     Ok(Settings {
         rules: rules(ctx, config, &state_dir)?,
         options: options(ctx, &state_dir)?,
-        program,
+        program: program()?,
         tags: config.backup.tags.clone(),
         forget: config.retention.is_some(),
         check_data: schedule.check_data.clone(),

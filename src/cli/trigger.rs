@@ -13,7 +13,7 @@ use super::interrupt::{self, OnSignal};
 use super::{daemon as common, units};
 use crate::clock::{Clock, SystemClock};
 use crate::config::TriggersConfig;
-use crate::daemon::socket::{self, Request, Response};
+use crate::daemon::socket::{Request, Response};
 use crate::daemon::{self, Fired, Settings};
 use crate::model::{ErrorClass, Timestamp};
 
@@ -22,13 +22,14 @@ const READY: &str = "ready";
 
 /// Take a snapshot because something happened
 ///
-/// Hands the event to the daemon of the state dir; where none runs, takes the snapshot itself. The reason of the
-/// snapshot is NAME for before-compaction and gateway-stop; other names become a label `trigger:NAME`.
+/// Hands the event to the daemon of the state dir; where none can be reached, takes the snapshot itself. The reason of
+/// the snapshot is NAME for before-compaction and gateway-stop; other names become a label `trigger:NAME`.
 ///
 /// A trigger is deaf for a while after a snapshot for the same name began: five minutes for before-compaction, not at
 /// all for others, or as [triggers] in the configuration file says. The daemon makes one more snapshot at the end of
 /// that time when something has changed; without a daemon the event is dropped, and said to be. Runs never queue up:
-/// of those that would have to wait, one does.
+/// of those that would have to wait, one does, and one snapshot is enough for all that was fired before it began. An
+/// event that a daemon has accepted is not lost with it: the next one takes the snapshot.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  exuvia trigger before-compaction\n  exuvia trigger gateway-stop --detach   # for hooks that must not wait\n  exuvia trigger session-end --wait --json"
@@ -43,7 +44,7 @@ pub(super) struct Args {
     #[arg(long)]
     detach: bool,
 
-    /// Wait until the snapshot is taken, also by a daemon
+    /// Wait until the snapshot is taken, also by a daemon, and also when another run waits already
     #[arg(long, conflicts_with = "detach")]
     wait: bool,
 
@@ -75,9 +76,10 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
     let places = common::places(ctx)?;
     if !args.background {
         let request = Request::Trigger { name: args.name.clone(), wait: args.wait };
-        match socket::ask(&places.socket, &request, args.wait) {
-            Ok(Some(response)) => return told(args, ctx, response),
-            Ok(None) => {}
+        match daemon::ask(&places, &SystemClock::new(), &request, args.wait) {
+            // One that is ending takes no note of it.
+            Ok(Some(response)) if !response.ending => return told(args, ctx, response),
+            Ok(_) => {}
             Err(e) => {
                 ctx.output.warn(&format!("the daemon cannot be reached, so the snapshot is taken here: {e}"))
             }
@@ -96,7 +98,8 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let log = Arc::new(common::log(ctx, settings.log_json, &clock));
     let stop = interrupt::listen(OnSignal::Ask, ctx.exit);
-    let fired = daemon::fire(settings, &args.name, &places, &clock, &log, &stop).map_err(common::explain)?;
+    let who = (args.name.as_str(), args.wait);
+    let fired = daemon::fire(settings, who, &places, &clock, &log, &stop).map_err(common::explain)?;
     match fired {
         Fired::Ran(response) => told(args, ctx, response),
         Fired::Queued => say(

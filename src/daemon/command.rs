@@ -10,9 +10,10 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::clock::Clock;
 use crate::fs;
+use crate::model::SECRET_VARIABLES;
 
-/// Longest line that is kept, in bytes; longer ones are left out.
-const MAX_LINE: usize = 1 << 20;
+/// Longest line of a program that says little, in bytes; longer ones are left out.
+pub(super) const LINE: usize = 1 << 20;
 /// How often a running program is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// What it started may hold its outputs open when it has ended; that is not waited for.
@@ -35,6 +36,17 @@ pub(super) struct Limits<'a> {
     pub(super) time: Option<Duration>,
     /// How long it has, once it was asked to end, before it is made to.
     pub(super) grace: Duration,
+    /// Longest line that is kept, in bytes; longer ones come out empty.
+    pub(super) line: usize,
+}
+
+/// A program that is not ours, and gets none of our secrets.
+pub(super) fn stranger(program: &str) -> Command {
+    let mut command = Command::new(program);
+    for name in SECRET_VARIABLES {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// How a program ended.
@@ -81,7 +93,7 @@ pub(super) fn run(
     let mut child = command.spawn()?;
     let begun = clock.monotonic();
     started(child.id());
-    let lines = listen(&mut child, input);
+    let lines = listen(&mut child, input, limits.line);
     let mut ended = Ended { status: None, stopped: false, timed_out: false, took: Duration::ZERO };
     let mut asked: Option<Duration> = None;
     loop {
@@ -130,14 +142,14 @@ pub(super) fn run(
 type Line = (Stream, Vec<u8>);
 
 /// Threads that end when the program's outputs do.
-fn listen(child: &mut Child, input: &[u8]) -> Receiver<Line> {
+fn listen(child: &mut Child, input: &[u8], longest: usize) -> Receiver<Line> {
     let (sender, receiver) = bounded(QUEUE);
     if let Some(out) = child.stdout.take() {
         let sender = sender.clone();
-        std::thread::spawn(move || forward(out, Stream::Out, &sender));
+        std::thread::spawn(move || forward(out, Stream::Out, longest, &sender));
     }
     if let Some(err) = child.stderr.take() {
-        std::thread::spawn(move || forward(err, Stream::Err, &sender));
+        std::thread::spawn(move || forward(err, Stream::Err, longest, &sender));
     }
     if let Some(mut stdin) = child.stdin.take() {
         let input = input.to_vec();
@@ -147,9 +159,9 @@ fn listen(child: &mut Child, input: &[u8]) -> Receiver<Line> {
     receiver
 }
 
-fn forward(from: impl Read, stream: Stream, to: &Sender<Line>) {
+fn forward(from: impl Read, stream: Stream, longest: usize, to: &Sender<Line>) {
     let mut reader = BufReader::new(from);
-    while let Ok(Some(line)) = bounded_line(&mut reader, MAX_LINE) {
+    while let Ok(Some(line)) = bounded_line(&mut reader, longest) {
         // Nobody listens any more; what follows is read all the same, so that the program is not held up.
         let _ = to.send((stream, line));
     }
@@ -221,7 +233,7 @@ mod tests {
     #[test]
     fn a_program_is_heard_and_its_end_is_told() {
         let stop = AtomicBool::new(false);
-        let limits = Limits { stop: &stop, time: None, grace: Duration::ZERO };
+        let limits = Limits { stop: &stop, time: None, grace: Duration::ZERO, line: LINE };
         let (ended, lines) = shell("cat; echo b >&2; exit 3", b"a\n", &limits);
         assert_eq!(ended.status.unwrap().code(), Some(3));
         assert!(!ended.is_good() && ended.words().contains('3'), "{}", ended.words());
@@ -235,7 +247,7 @@ mod tests {
     fn one_that_takes_too_long_is_ended_with_all_that_it_started() {
         let stop = AtomicBool::new(false);
         let grace = Duration::from_millis(50);
-        let limits = Limits { stop: &stop, time: Some(Duration::from_millis(100)), grace };
+        let limits = Limits { stop: &stop, time: Some(Duration::from_millis(100)), grace, line: LINE };
         let (ended, lines) = shell("trap '' TERM; sleep 1000 & echo $!; wait; wait", b"", &limits);
         assert!(ended.timed_out && !ended.is_good(), "{ended:?}");
         let pid: u32 = lines[0].1.trim().parse().unwrap();
@@ -244,7 +256,7 @@ mod tests {
         assert!(status.is_empty() || status.contains("State:\tZ") || !fs::is_running(pid), "{status}");
 
         stop.store(true, Ordering::SeqCst);
-        let limits = Limits { stop: &stop, time: None, grace: Duration::from_secs(60) };
+        let limits = Limits { stop: &stop, time: None, grace: Duration::from_secs(60), line: LINE };
         let (ended, lines) = shell("trap 'echo bye; exit 0' TERM; echo on; sleep 1000 & wait", b"", &limits);
         assert!(ended.stopped, "{lines:?}");
     }

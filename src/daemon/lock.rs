@@ -5,7 +5,8 @@
 //! start time and boot, and a heartbeat. So neither a crash nor a number that was given out again blocks anybody.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,8 @@ pub struct Holder {
     pub since: i64,
     /// When it was last heard of.
     pub heartbeat: i64,
+    /// Where it listens: callers may have another environment than it was started in.
+    pub socket: Option<PathBuf>,
 }
 
 /// What became of the wish to be the daemon.
@@ -79,7 +82,7 @@ impl DaemonLock {
             return Ok(Claim::Taken(holder));
         }
         let process = Process::of(std::process::id(), boot);
-        let mut lock = Self { file, holder: Holder { process, since: now, heartbeat: now } };
+        let mut lock = Self { file, holder: Holder { process, since: now, heartbeat: now, socket: None } };
         lock.write()?;
         Ok(Claim::Ours(lock))
     }
@@ -87,6 +90,13 @@ impl DaemonLock {
     /// Says that we are still there.
     pub fn beat(&mut self, now: i64) -> io::Result<()> {
         self.holder.heartbeat = now;
+        self.write()
+    }
+
+    /// Says where we listen.
+    pub(super) fn listens(&mut self, socket: &Path) -> io::Result<()> {
+        // What is no text cannot be written down; those who share our environment find it all the same.
+        self.holder.socket = socket.to_str().map(PathBuf::from);
         self.write()
     }
 
@@ -109,7 +119,8 @@ pub fn holder(folder: &Path, clock: &dyn Clock) -> Option<Holder> {
     let path = folder.join(NAME);
     path.exists().then_some(())?;
     let mut file = LockFile::open(&path).ok()?;
-    let got = file.lock(false).ok()?;
+    // Of those who only look, none takes another for the daemon.
+    let got = file.share().ok()?;
     let holder = read(&mut file).ok()?;
     match got {
         Lock::Held => None,
@@ -127,7 +138,11 @@ fn is_there(holder: &Holder, boot: Option<&str>, now: i64) -> bool {
 
 /// Half a record, which its writer was just at, is none.
 fn read(file: &mut LockFile) -> io::Result<Option<Holder>> {
-    Ok(serde_json::from_slice(&file.read()?).ok())
+    let mut holder: Option<Holder> = serde_json::from_slice(&file.read()?).ok();
+    if let Some(holder) = &mut holder {
+        holder.socket = holder.socket.take().filter(|path| path.is_absolute());
+    }
+    Ok(holder)
 }
 
 /// The right to run a job of the state dir; held as long as it lives.
@@ -138,22 +153,52 @@ impl JobLock {
     /// Takes it if nobody has it. Where the system knows no locks, everybody gets it: two backups at once do
     /// no harm.
     pub fn try_take(folder: &Path) -> io::Result<Option<Self>> {
-        take(folder, JOB, false)
+        take(folder, JOB)
     }
 
-    /// Waits for it, unless somebody else waits already.
-    pub fn queue(folder: &Path) -> io::Result<Option<Self>> {
+    /// Waits for it, unless somebody else waits already; who is `patient` waits for that one, too.
+    pub(super) fn queue(folder: &Path, patient: bool, stop: &AtomicBool) -> io::Result<Turn> {
         if let Some(lock) = Self::try_take(folder)? {
-            return Ok(Some(lock));
+            return Ok(Turn::Free(lock));
         }
-        let Some(_first) = take(folder, QUEUE, false)? else { return Ok(None) };
-        take(folder, JOB, true)
+        let mut first = take(folder, QUEUE)?;
+        let behind = first.is_none();
+        if behind && !patient {
+            return Ok(Turn::Another);
+        }
+        while !stop.load(Ordering::SeqCst) {
+            if first.is_none() {
+                first = take(folder, QUEUE)?;
+            } else if let Some(lock) = Self::try_take(folder)? {
+                return Ok(Turn::Waited { lock, behind });
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(Turn::Stopped)
     }
 }
 
-fn take(folder: &Path, name: &str, wait: bool) -> io::Result<Option<JobLock>> {
+/// What became of the wish to run a job.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// Nobody ran one.
+    Free(JobLock),
+    /// Those before us are done; `behind`: one of them waited as we did.
+    Waited {
+        /// The right to run one now.
+        lock: JobLock,
+        /// Another had waited before us, and took along what we waited for.
+        behind: bool,
+    },
+    /// Another waits already.
+    Another,
+    /// We were told to wait no longer.
+    Stopped,
+}
+
+fn take(folder: &Path, name: &str) -> io::Result<Option<JobLock>> {
     let file = LockFile::open(&folder.join(name))?;
-    Ok((file.lock(wait)? != Lock::Elsewhere).then_some(JobLock(file)))
+    Ok((file.lock(false)? != Lock::Elsewhere).then_some(JobLock(file)))
 }
 
 #[cfg(test)]
@@ -172,11 +217,17 @@ mod tests {
         assert_eq!(holder(dir.path(), &clock), None);
         let Claim::Ours(mut lock) = DaemonLock::claim(dir.path(), &clock).unwrap() else { panic!() };
         lock.beat(77).unwrap();
+        lock.listens(Path::new("/run/s.sock")).unwrap();
         let Claim::Taken(Some(by)) = DaemonLock::claim(dir.path(), &clock).unwrap() else { panic!() };
         assert_eq!((by.process.pid, by.heartbeat), (std::process::id(), 77));
+        assert_eq!(by.socket.as_deref(), Some(Path::new("/run/s.sock")));
         assert_eq!(holder(dir.path(), &clock), Some(by));
         drop(lock);
+        // Whoever looks at the same moment is no daemon.
+        let looks = LockFile::open(&dir.path().join(NAME)).unwrap();
+        assert_eq!(looks.share().unwrap(), Lock::Held);
         assert_eq!(holder(dir.path(), &clock), None);
+        drop(looks);
         assert!(matches!(DaemonLock::claim(dir.path(), &clock).unwrap(), Claim::Ours(_)));
     }
 
@@ -184,7 +235,7 @@ mod tests {
     fn where_there_are_no_locks_the_record_decides() {
         let (now, boot) = (1_000, Some("b".to_owned()));
         let process = Process::of(std::process::id(), boot.clone());
-        let holder = Holder { process, since: 0, heartbeat: now - 10 };
+        let holder = Holder { process, heartbeat: now - 10, ..Holder::default() };
         assert!(is_there(&holder, Some("b"), now));
         assert!(!is_there(&holder, Some("c"), now), "of before the machine was started anew");
         assert!(!is_there(&holder, Some("b"), now + SILENCE), "not heard of");
@@ -198,12 +249,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = JobLock::try_take(dir.path()).unwrap().unwrap();
         assert!(JobLock::try_take(dir.path()).unwrap().is_none());
-        let waits = take(dir.path(), QUEUE, false).unwrap().unwrap();
-        assert!(JobLock::queue(dir.path()).unwrap().is_none());
-        drop(waits);
+        let (go, stop) = (AtomicBool::new(false), AtomicBool::new(true));
+        let waits = take(dir.path(), QUEUE).unwrap().unwrap();
+        assert!(matches!(JobLock::queue(dir.path(), false, &go).unwrap(), Turn::Another));
+        assert!(matches!(JobLock::queue(dir.path(), true, &stop).unwrap(), Turn::Stopped));
+        // A patient one waits for both.
         let folder = dir.path().to_owned();
-        let second = std::thread::spawn(move || JobLock::queue(&folder).unwrap().is_some());
+        let third =
+            std::thread::spawn(move || JobLock::queue(&folder, true, &AtomicBool::new(false)).unwrap());
         drop(first);
-        assert!(second.join().unwrap());
+        drop(waits);
+        assert!(!matches!(third.join().unwrap(), Turn::Another | Turn::Stopped));
+        let first = JobLock::try_take(dir.path()).unwrap().unwrap();
+        let folder = dir.path().to_owned();
+        let second =
+            std::thread::spawn(move || JobLock::queue(&folder, false, &AtomicBool::new(false)).unwrap());
+        drop(first);
+        assert!(!matches!(second.join().unwrap(), Turn::Another | Turn::Stopped));
+        assert!(matches!(JobLock::queue(dir.path(), false, &go).unwrap(), Turn::Free(_)));
     }
 }

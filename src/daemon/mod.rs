@@ -4,11 +4,14 @@
 //! this program's own, so that one that crashes or swells cannot take the daemon along. One job runs at a time
 //! for each state dir, also when triggers find no daemon and run theirs by themselves.
 
+mod account;
+mod alarms;
 mod command;
 mod conditions;
 pub mod job;
 pub mod lock;
 pub mod log;
+mod notes;
 mod notify;
 pub mod plan;
 mod prometheus;
@@ -22,6 +25,6 @@ mod worker;
 
 pub use run::{DaemonError, Parts, Places, once, run};
 pub use settings::{Hooks, Notices, Settings, seed};
-pub use trigger::{Fired, fire};
+pub use trigger::{Fired, ask, fire};
 
 pub use crate::fs::own_session;

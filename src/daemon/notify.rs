@@ -1,6 +1,5 @@
 //! Telling others: commands of the user's, and a service that waits to hear from us.
 
-use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -30,11 +29,11 @@ pub(super) struct Hook<'a> {
 }
 
 impl Hook<'_> {
-    /// Runs it, and puts what it says into the log. What went wrong, if anything did.
+    /// Runs it, without our secrets, and puts what it says into the log. What went wrong, if anything did.
     pub(super) fn run(&self, stop: &AtomicBool, clock: &dyn Clock, log: &Log) -> Result<(), String> {
-        let mut shell = Command::new("/bin/sh");
+        let mut shell = command::stranger("/bin/sh");
         shell.arg("-c").arg(self.command).envs(self.variables.iter().copied());
-        let limits = Limits { stop, time: Some(self.timeout), grace: GRACE };
+        let limits = Limits { stop, time: Some(self.timeout), grace: GRACE, line: command::LINE };
         let mut lines = 0;
         let ended = command::run(
             &mut shell,
@@ -85,9 +84,9 @@ pub(super) fn ping(url: &str, what: Ping, stop: &AtomicBool, clock: &dyn Clock, 
     let Some(config) = curl_config(&address(url, what)) else {
         return failed("the address is none");
     };
-    let mut curl = Command::new("curl");
+    let mut curl = command::stranger("curl");
     curl.args(["-q", "--config", "-"]);
-    let limits = Limits { stop, time: Some(PING_LIMIT), grace: Duration::ZERO };
+    let limits = Limits { stop, time: Some(PING_LIMIT), grace: Duration::ZERO, line: command::LINE };
     let mut said = String::new();
     let ended = command::run(
         &mut curl,

@@ -26,7 +26,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use super::job::{Ending, Job};
-use super::records::{Failure, JobRecord, Records};
+use super::records::{Failure, JobRecord, Records, Running};
 use crate::model::{Schedule, Timestamp};
 
 /// The first wait after a failure.
@@ -56,14 +56,8 @@ pub struct Rules {
     pub promise: Option<Duration>,
 }
 
-/// What was asked for and not begun.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pending {
-    /// Triggers, by name, and when they were first fired.
-    pub triggers: BTreeMap<String, i64>,
-    /// The first and the last change that no snapshot has yet.
-    pub changes: Option<(i64, i64)>,
-}
+/// The first and the last change that no snapshot has yet.
+pub type Changes = Option<(i64, i64)>;
 
 /// Why a job is begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +104,7 @@ pub fn settle(rules: &Rules, records: &mut Records, now: i64) -> bool {
         }
         let Some(record) = records.jobs.get_mut(&job) else { continue };
         record.retry_at = record.retry_at.map(|at| at.min(now.saturating_add(LONGEST_WAIT)));
-        for time in [&mut record.last_start, &mut record.last_success] {
+        for time in [&mut record.seen, &mut record.last_start, &mut record.last_success] {
             *time = time.map(|time| time.min(now));
         }
         if let Some(failure) = &mut record.last_failure {
@@ -133,6 +127,7 @@ fn settle_anchor(
     (now, back): (i64, Option<i64>),
 ) {
     let record = records.job(job);
+    record.seen = record.seen.or(record.anchor).or(Some(now));
     let Some(anchor) = record.anchor else {
         (record.anchor, record.fresh) = (Some(now), true);
         return;
@@ -169,31 +164,29 @@ fn scheduled(rules: &Rules, record: &JobRecord, job: Job) -> Option<i64> {
 
 /// Decides. The records must have been settled.
 #[must_use]
-pub fn decide(rules: &Rules, records: &Records, pending: &Pending, hold: bool, now: i64) -> Step {
+pub fn decide(rules: &Rules, records: &Records, changes: Changes, hold: bool, now: i64) -> Step {
     let mut wake: Option<i64> = None;
     let mut later = |at: i64| wake = Some(wake.map_or(at, |wake| wake.min(at)));
     let mut paused = false;
 
-    let triggers = pending.triggers.iter().map(|(name, asked)| {
+    let triggers = records.asked.iter().map(|(name, asked)| {
         let deaf = rules.debounce.get(name).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX));
         let free = records.triggers.get(name).map_or(i64::MIN, |last| last.saturating_add(deaf));
         // A clock that was put back asks nobody to wait longer.
         ((*asked).min(now).max(free), free > *asked, name)
     });
-    let mut triggers: Vec<_> = triggers.collect();
-    triggers.sort();
-    for (at, late, name) in triggers {
-        if at <= now {
-            return Step::Start(Job::Backup, Cause::Trigger { name: name.clone(), late });
-        }
-        later(at);
+    let triggers: Vec<_> = triggers.collect();
+    // One that makes a snapshot in any case takes along those that only changes make one for.
+    let ready = triggers.iter().filter(|(at, ..)| *at <= now).min_by_key(|(at, late, name)| (late, at, name));
+    if let Some((_, late, name)) = ready {
+        return Step::Start(Job::Backup, Cause::Trigger { name: (*name).clone(), late: *late });
     }
+    triggers.iter().for_each(|(at, ..)| later(*at));
 
     let held_until = |job: Job| match (hold, job, rules.promise) {
         (false, ..) => None,
         (true, Job::Backup, Some(promise)) => {
-            let record = records.get(job);
-            let newest = record.and_then(|record| record.last_success.or(record.anchor)).unwrap_or(now);
+            let newest = records.get(job).and_then(JobRecord::counts_from).unwrap_or(now);
             Some(newest.saturating_add_unsigned(promise.as_secs()))
         }
         _ => Some(i64::MAX),
@@ -213,7 +206,7 @@ pub fn decide(rules: &Rules, records: &Records, pending: &Pending, hold: bool, n
             consider(at, job, cause);
         }
     }
-    if let (Some((quiet, most)), Some((first, last))) = (rules.watch, pending.changes) {
+    if let (Some((quiet, most)), Some((first, last))) = (rules.watch, changes) {
         let at =
             last.saturating_add_unsigned(quiet.as_secs()).min(first.saturating_add_unsigned(most.as_secs()));
         // Times of before the clock was put back lie ahead; the longest wait holds all the same.
@@ -225,29 +218,33 @@ pub fn decide(rules: &Rules, records: &Records, pending: &Pending, hold: bool, n
     }
 }
 
-/// Writes down that a job begins. What it will take care of is pending no more.
-pub fn begin(records: &mut Records, pending: &mut Pending, job: Job, cause: &Cause, now: i64) {
+/// Writes down that a job begins. What it will take care of waits no more: one snapshot is enough for all
+/// triggers that were fired before it began.
+pub fn begin(records: &mut Records, changes: &mut Changes, job: Job, cause: &Cause, now: i64) {
     let record = records.job(job);
     record.last_start = Some(now);
     record.retry_at = None;
-    match cause {
-        Cause::Schedule => {
-            // A run of before the clock was put back stays the one that the schedule counts from.
-            record.anchor = Some(record.anchor.map_or(now, |anchor| anchor.max(now)));
-            (record.fresh, record.attempts) = (false, 0);
-        }
-        Cause::Trigger { name, .. } => {
-            pending.triggers.remove(name);
-            records.triggered(name, now);
-        }
-        Cause::Retry | Cause::Changes => {}
+    if *cause == Cause::Schedule {
+        // A run of before the clock was put back stays the one that the schedule counts from.
+        record.anchor = Some(record.anchor.map_or(now, |anchor| anchor.max(now)));
+        (record.fresh, record.attempts) = (false, 0);
     }
+    let mut triggers = Vec::new();
     if job == Job::Backup {
-        pending.changes = None;
+        *changes = None;
+        triggers.extend(std::mem::take(&mut records.asked).into_keys());
     }
+    if let Cause::Trigger { name, .. } = cause
+        && !triggers.contains(name)
+    {
+        triggers.push(name.clone());
+    }
+    triggers.iter().for_each(|name| records.triggered(name, now));
+    records.running = Some(Running { job: Some(job), triggers, process: None });
 }
 
-/// Writes down how a job ended.
+/// Writes down how the job ended that runs. A trigger that got no snapshot is not deaf; one whose run was cut off
+/// is run again.
 pub fn end(
     rules: &Rules,
     records: &mut Records,
@@ -256,6 +253,13 @@ pub fn end(
     failure: Option<Failure>,
     now: i64,
 ) {
+    let running = records.running.take().filter(|running| running.job == Some(job));
+    for name in running.filter(|_| !ending.is_good()).into_iter().flat_map(|running| running.triggers) {
+        records.triggers.remove(&name);
+        if ending == Ending::Stopped {
+            records.asked.insert(name, now);
+        }
+    }
     let record = records.job(job);
     match ending {
         Ending::Success | Ending::Incomplete => {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::job::Job;
+use super::socket;
 use crate::fs;
 
 const NAME: &str = "jobs.json";
@@ -31,8 +32,10 @@ pub struct Records {
     version: u32,
     /// What each job did.
     pub jobs: BTreeMap<Job, JobRecord>,
-    /// When each trigger last began a run.
+    /// When each trigger last began a run that did not fail.
     pub triggers: BTreeMap<String, i64>,
+    /// Triggers that were accepted and wait for their run, and when they were first fired.
+    pub asked: BTreeMap<String, i64>,
     /// The job that runs, or that ran when everything ended.
     pub running: Option<Running>,
     /// What the alarm was raised over, so that it is raised once.
@@ -51,6 +54,8 @@ pub struct JobRecord {
     /// Its next run is counted from here: the last start that the schedule asked for, or when it was first
     /// seen in the schedule.
     pub anchor: Option<i64>,
+    /// When it was first seen in the schedule.
+    pub seen: Option<i64>,
     /// The schedule has been seen, and never asked for a run.
     pub fresh: bool,
     /// When it last began, whoever asked.
@@ -85,6 +90,14 @@ pub struct Failure {
     pub message: String,
 }
 
+impl JobRecord {
+    /// What the age of the newest snapshot is counted from: the last one, or when one was first to be taken.
+    #[must_use]
+    pub fn counts_from(&self) -> Option<i64> {
+        self.last_success.or(self.seen).or(self.anchor)
+    }
+}
+
 impl Failure {
     /// One whose texts are not longer than anybody reads.
     #[must_use]
@@ -115,6 +128,8 @@ pub struct SnapshotRecord {
 pub struct Running {
     /// Which.
     pub job: Option<Job>,
+    /// The triggers that it is done for.
+    pub triggers: Vec<String>,
     /// The process, once it is started.
     pub process: Option<fs::Process>,
 }
@@ -157,7 +172,7 @@ impl Records {
             Err(e) => Err(e.to_string()),
         };
         match read {
-            Ok(records) => Ok((records, None)),
+            Ok(records) => Ok((records.checked(), None)),
             Err(what) => {
                 let aside = path.with_extension("json.unreadable");
                 std::fs::rename(&path, &aside)?;
@@ -173,7 +188,18 @@ impl Records {
     pub fn peek(folder: &Path) -> Option<Self> {
         let mut text = String::new();
         File::open(folder.join(NAME)).ok()?.take(MAX_BYTES + 1).read_to_string(&mut text).ok()?;
-        serde_json::from_str::<Self>(&text).ok().filter(|records| records.version == VERSION)
+        let records = serde_json::from_str::<Self>(&text).ok().filter(|records| records.version == VERSION);
+        records.map(Self::checked)
+    }
+
+    /// Names of triggers become arguments of programs, so that only names may be some.
+    fn checked(mut self) -> Self {
+        self.triggers.retain(|name, _| socket::is_name(name));
+        self.asked.retain(|name, _| socket::is_name(name));
+        if let Some(running) = &mut self.running {
+            running.triggers.retain(|name| socket::is_name(name));
+        }
+        self
     }
 
     /// Writes them.
@@ -197,11 +223,11 @@ fn cut(text: &str) -> String {
     text[..end].to_owned()
 }
 
-/// What stands for a state dir in names of files: 16 hex digits.
+/// What stands for a state dir in names of files: 16 hex digits. It is the same before the state dir exists and
+/// after, also behind a link.
 #[must_use]
 pub fn id_of(state_dir: &Path) -> String {
-    let canonical = state_dir.canonicalize().unwrap_or_else(|_| state_dir.to_path_buf());
-    blake3::hash(canonical.as_os_str().as_bytes()).to_hex().as_str()[..16].to_owned()
+    blake3::hash(fs::resolve_ahead(state_dir).as_os_str().as_bytes()).to_hex().as_str()[..16].to_owned()
 }
 
 /// The folder of the records of a state dir, below the user's folder for state.
@@ -223,6 +249,7 @@ mod tests {
         records.job(Job::Backup).anchor = Some(5);
         records.job(Job::Prune).last_failure = Some(Failure::new(7, "failed", &"é".repeat(4_000)));
         records.triggered("gateway-stop", 9);
+        records.asked.insert("session-end".into(), 10);
         records.save(dir.path()).unwrap();
         let (found, wrong) = Records::load(dir.path()).unwrap();
         assert_eq!((&found, wrong), (&records, None));
@@ -239,6 +266,13 @@ mod tests {
             assert!(wrong.unwrap().contains("jobs.json.unreadable"));
             assert!(!path.exists());
         }
+        // Names become arguments, whoever wrote them there.
+        let names =
+            br#"{"version":1,"asked":{"x":1,"X":2},"triggers":{"a b":1},"running":{"triggers":["y","Z"]}}"#;
+        std::fs::write(&path, names).unwrap();
+        let found = Records::load(dir.path()).unwrap().0;
+        assert_eq!((found.asked.len(), found.triggers.len()), (1, 0));
+        assert_eq!(found.running.unwrap().triggers, ["y"]);
         // Fields of others are no fault.
         std::fs::write(&path, br#"{"version":1,"more":[1],"jobs":{"backup":{"anchor":3,"x":{}}}}"#).unwrap();
         assert_eq!(Records::load(dir.path()).unwrap().0.get(Job::Backup).unwrap().anchor, Some(3));
@@ -252,5 +286,19 @@ mod tests {
         }
         assert_eq!(records.triggers.len(), MAX_TRIGGERS);
         assert!(!records.triggers.contains_key("t35") && records.triggers.contains_key("t36"));
+    }
+
+    #[test]
+    fn a_state_dir_keeps_its_records_when_it_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().canonicalize().unwrap();
+        std::fs::create_dir(base.join("disk")).unwrap();
+        std::os::unix::fs::symlink("disk", base.join("link")).unwrap();
+        std::os::unix::fs::symlink("disk/state", base.join("state")).unwrap();
+        let paths = [base.join("link/state"), base.join("state"), base.join("disk/state")];
+        let before: Vec<_> = paths.iter().map(|path| id_of(path)).collect();
+        std::fs::create_dir(base.join("disk/state")).unwrap();
+        let after: Vec<_> = paths.iter().map(|path| id_of(path)).collect();
+        assert!(before == after && after.iter().all(|id| *id == after[0]), "{before:?} {after:?}");
     }
 }

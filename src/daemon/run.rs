@@ -1,30 +1,30 @@
 //! The daemon itself: waits for times, signals, requests and changes, and runs one job after the other.
 
-use std::collections::BTreeMap;
+mod jobs;
+mod triggers;
+
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use self::jobs::{Current, Restore};
+use super::account;
 use super::conditions;
-use super::job::{Ending, Job};
 use super::lock::{Claim, DaemonLock, Holder, JobLock};
 use super::log::{Level, Log};
-use super::notify::Hook;
-use super::plan::{self, Cause, Pending, Step};
-use super::prometheus;
-use super::records::{Failure, Records, Running};
+use super::plan::{self, Changes, Step};
+use super::records::Records;
 use super::settings::Settings;
-use super::socket::{Asked, Request, Response, Server};
+use super::socket::{Asked, Response, Server};
 use super::watch::{Notice, Watcher};
-use super::worker::{self, Order, Report, cause_name};
+use super::worker::Report;
 use crate::clock::Clock;
-use crate::fs::{self, Process};
+use crate::fs;
 
 /// The clock is looked at so often, since it may be set, and the machine may sleep.
 const LOOK: Duration = Duration::from_secs(20);
@@ -34,8 +34,6 @@ const CONDITIONS_EVERY: i64 = 60;
 const HEARTBEAT: i64 = 60;
 /// Events on their way.
 const QUEUE: usize = 256;
-/// The longest wait before a failed auto-restore is tried again, in seconds.
-const RESTORE_WAIT: i64 = 3_600;
 /// After so long the process ends, whatever is under way.
 const END: Duration = Duration::from_millis(4_800);
 
@@ -86,7 +84,7 @@ fn taken(holder: Option<&Holder>) -> String {
 pub struct Places {
     /// The folder of records and locks.
     pub folder: PathBuf,
-    /// The socket.
+    /// The socket, by the environment of this process; a daemon says itself where it listens.
     pub socket: PathBuf,
 }
 
@@ -122,24 +120,23 @@ enum Event {
     Started(u32),
     Ended(Box<Report>),
     Restored(Box<Report>),
+    /// Why jobs should wait.
+    Conditions(Option<&'static str>),
+    /// An alarm was told.
+    Told,
 }
 
-/// A job that runs, and who waits for it.
-struct Current {
-    job: Job,
-    cause: Cause,
-    stop: Arc<AtomicBool>,
-    waiting: Vec<Sender<Response>>,
-    _lock: JobLock,
-}
-
-/// Where the restore before everything else stands.
-enum Restore {
-    /// It is to be tried at this time, after so many failures.
-    Due(i64, u32),
-    /// It is being tried.
-    Runs(u32, Arc<AtomicBool>),
-    Done,
+/// What is known of whether this is a good moment.
+#[derive(Default)]
+struct Moment {
+    /// Why jobs should wait.
+    hold: Option<&'static str>,
+    /// The system has answered; before, nothing that might have to wait is begun.
+    known: bool,
+    /// It is being asked.
+    asking: bool,
+    /// When it was last asked, in seconds since 1970.
+    asked_at: Option<i64>,
 }
 
 struct Daemon {
@@ -150,15 +147,16 @@ struct Daemon {
     log: Arc<Log>,
     lock: DaemonLock,
     records: Records,
-    pending: Pending,
-    /// Who waits for a trigger that waits itself.
-    waiting: BTreeMap<String, Vec<Sender<Response>>>,
+    changes: Changes,
+    /// Who waits for triggers that wait themselves.
+    waiting: Vec<Sender<Response>>,
     current: Option<Current>,
     restore: Restore,
     watcher: Option<Watcher>,
     sender: Sender<Event>,
-    hold: Option<&'static str>,
-    looked_at: i64,
+    moment: Moment,
+    /// Alarms that are being told.
+    telling: usize,
     beat_at: i64,
     stop: Arc<AtomicBool>,
 }
@@ -172,6 +170,7 @@ pub fn run(parts: Parts) -> Result<(), DaemonError> {
     daemon.greet();
     daemon.watch();
     daemon.go(&events);
+    daemon.finish(&events);
     drop(server);
     daemon.log.say(Level::Info, "daemon-ended", "the daemon ends");
     Ok(())
@@ -183,8 +182,8 @@ pub fn once(parts: Parts) -> Result<bool, DaemonError> {
     listen(&sender)?;
     let mut daemon = Daemon::start(parts, sender, &events)?;
     let mut good = true;
-    while !daemon.stop.load(Ordering::SeqCst) && daemon.begin_what_is_due() {
-        while daemon.is_busy() {
+    while !daemon.is_stopping() && (daemon.begin_what_is_due() || !daemon.moment.known) {
+        while daemon.is_busy() || !(daemon.moment.known || daemon.is_stopping()) {
             let Ok(event) = events.recv() else { break };
             if let Event::Ended(report) | Event::Restored(report) = &event {
                 good &= report.ending.is_good();
@@ -192,7 +191,12 @@ pub fn once(parts: Parts) -> Result<bool, DaemonError> {
             daemon.handle(event);
         }
     }
-    Ok(good && !daemon.stop.load(Ordering::SeqCst))
+    // Alarms are told once, so that this is the time.
+    while daemon.telling > 0 && !daemon.is_stopping() {
+        let Ok(event) = events.recv() else { break };
+        daemon.handle(event);
+    }
+    Ok(good && !daemon.is_stopping())
 }
 
 fn listen(events: &Sender<Event>) -> Result<(), DaemonError> {
@@ -247,14 +251,14 @@ impl Daemon {
             log,
             lock,
             records,
-            pending: Pending::default(),
-            waiting: BTreeMap::new(),
+            changes: None,
+            waiting: Vec::new(),
             current: None,
             restore,
             watcher: None,
             sender,
-            hold: None,
-            looked_at: i64::MIN,
+            moment: Moment::default(),
+            telling: 0,
             beat_at: now,
             stop: Arc::new(AtomicBool::new(false)),
         };
@@ -273,47 +277,17 @@ impl Daemon {
         self.clock.now().secs
     }
 
-    fn boot(&self) -> Option<String> {
-        self.clock.boot().map(|boot| boot.id)
+    fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
     }
 
-    /// A job that ran when an earlier daemon was killed: it may still run, and nobody would hear of its end.
-    fn put_right(&mut self) {
-        let Some(Running { job: Some(job), process }) = self.records.running.take() else { return };
-        let now = self.now();
-        if let Some(process) = process {
-            self.end_orphan(&process, job);
-        }
-        plan::end(&self.settings.rules, &mut self.records, job, Ending::Stopped, None, now);
-        let message = format!("{job}: it was under way when the daemon was killed, and begins anew");
-        self.log.event(Level::Warning, "job-interrupted", &[("job", job.name().into())], &message);
-        self.save();
-    }
-
-    fn end_orphan(&self, process: &Process, job: Job) {
-        let boot = self.boot();
-        let begun = self.clock.monotonic();
-        let mut killed = false;
-        process.signal(boot.as_deref(), false);
-        while process.is_alive(boot.as_deref()) {
-            let passed = self.clock.monotonic().saturating_sub(begun);
-            if passed > worker::GRACE * 2 {
-                let message = format!("{job}: process {} of an earlier daemon does not end", process.pid);
-                return self.log.say(Level::Warning, "job-interrupted", &message);
-            }
-            if passed > worker::GRACE && !killed {
-                process.signal(boot.as_deref(), true);
-                killed = true;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn serve(&self) -> Option<Server> {
-        match Server::start(&self.places.socket, self.sender.clone(), Event::Asked) {
+    fn serve(&mut self) -> Option<Server> {
+        let path = &self.places.socket;
+        let served = Server::start(path, self.sender.clone(), Event::Asked);
+        match served.and_then(|server| self.lock.listens(path).map(|()| server)) {
             Ok(server) => Some(server),
             Err(e) => {
-                let path = self.places.socket.display();
+                let path = path.display();
                 let message = format!("triggers do not reach this daemon: cannot listen on {path}: {e}");
                 self.log.say(Level::Warning, "no-socket", &message);
                 None
@@ -333,7 +307,7 @@ impl Daemon {
     }
 
     fn go(&mut self, events: &Receiver<Event>) {
-        while !self.stop.load(Ordering::SeqCst) {
+        while !self.is_stopping() {
             let wait = if self.begin_what_is_due() { LOOK } else { self.wait() };
             match events.recv_timeout(wait) {
                 Ok(event) => self.handle(event),
@@ -345,8 +319,12 @@ impl Daemon {
                 self.handle(event);
             }
         }
+    }
+
+    /// Waits for the end of what is under way, but not long.
+    fn finish(&mut self, events: &Receiver<Event>) {
         let begun = self.clock.monotonic();
-        while self.is_busy() {
+        while self.is_busy() || self.telling > 0 {
             let left = END.saturating_sub(self.clock.monotonic().saturating_sub(begun));
             match events.recv_timeout(left) {
                 Ok(event) => self.handle(event),
@@ -354,9 +332,7 @@ impl Daemon {
                 Err(_) => break,
             }
         }
-        for answer in std::mem::take(&mut self.waiting).into_values().flatten() {
-            let _ = answer.send(Response::failed("interrupted", "the daemon is ending"));
-        }
+        self.send_away();
     }
 
     fn is_busy(&self) -> bool {
@@ -368,12 +344,13 @@ impl Daemon {
         let now = self.now();
         self.beat(now);
         self.look_at_conditions(now);
+        self.read_notes(now);
         let mut changed = plan::settle(&self.settings.rules, &mut self.records, now);
         changed |= self.raise_alarms(now, None);
         if changed {
             self.save();
         }
-        if self.is_busy() || self.stop.load(Ordering::SeqCst) {
+        if self.is_busy() || self.is_stopping() {
             return false;
         }
         match self.restore {
@@ -385,12 +362,17 @@ impl Daemon {
             // Nothing may be backed up that a restore would bring back.
             Restore::Due(..) | Restore::Runs(..) => return false,
         }
-        let step = plan::decide(&self.settings.rules, &self.records, &self.pending, self.hold.is_some(), now);
+        let step = self.decide(now);
         self.note_pause(&step);
         match step {
             Step::Start(job, cause) => self.begin(job, cause, now),
             Step::Wait { .. } => false,
         }
+    }
+
+    fn decide(&self, now: i64) -> Step {
+        let hold = self.moment.hold.is_some() || !self.moment.known;
+        plan::decide(&self.settings.rules, &self.records, self.changes, hold, now)
     }
 
     /// How long nothing will be due, as far as the clock goes on as it does.
@@ -401,72 +383,14 @@ impl Daemon {
         let now = self.now();
         let until = match self.restore {
             Restore::Due(at, _) => Some(at),
-            _ => {
-                let hold = self.hold.is_some();
-                match plan::decide(&self.settings.rules, &self.records, &self.pending, hold, now) {
-                    Step::Wait { until, .. } => until,
-                    // Another command runs a job.
-                    Step::Start(..) => Some(now + 1),
-                }
-            }
+            _ => match self.decide(now) {
+                Step::Wait { until, .. } => until,
+                // Another command runs a job.
+                Step::Start(..) => Some(now + 1),
+            },
         };
         let left = until.and_then(|until| u64::try_from(until.saturating_sub(now)).ok());
         left.map_or(LOOK, |left| Duration::from_secs(left).clamp(Duration::from_millis(200), LOOK))
-    }
-
-    fn begin(&mut self, job: Job, cause: Cause, now: i64) -> bool {
-        let lock = match JobLock::try_take(&self.places.folder) {
-            Ok(Some(lock)) => lock,
-            // A trigger that found no daemon; it is done soon.
-            Ok(None) => return false,
-            Err(e) => {
-                let message = format!("{}: {e}", self.places.folder.display());
-                self.log.say(Level::Error, "no-lock", &message);
-                return false;
-            }
-        };
-        plan::begin(&mut self.records, &mut self.pending, job, &cause, now);
-        self.records.running = Some(Running { job: Some(job), process: None });
-        self.save();
-        let why = cause_name(&cause);
-        let fields = [("job", job.name().into()), ("cause", why.clone().into())];
-        self.log.event(Level::Info, "job-started", &fields, &format!("{job}: begins ({why})"));
-        let waiting = match &cause {
-            Cause::Trigger { name, .. } => self.waiting.remove(name).unwrap_or_default(),
-            _ => Vec::new(),
-        };
-        let stop = Arc::new(AtomicBool::new(false));
-        let order = Order {
-            settings: Arc::clone(&self.settings),
-            job,
-            cause: cause.clone(),
-            clock: Arc::clone(&self.clock),
-            log: Arc::clone(&self.log),
-            stop: Arc::clone(&stop),
-        };
-        let sender = self.sender.clone();
-        std::thread::spawn(move || {
-            let report = order.carry_out(|pid| drop(sender.send(Event::Started(pid))));
-            let _ = sender.send(Event::Ended(Box::new(report)));
-        });
-        self.current = Some(Current { job, cause, stop, waiting, _lock: lock });
-        true
-    }
-
-    fn begin_restore(&mut self, failures: u32) {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (settings, clock, log) =
-            (Arc::clone(&self.settings), Arc::clone(&self.clock), Arc::clone(&self.log));
-        let (sender, ended) = (self.sender.clone(), Arc::clone(&stop));
-        self.log.say(Level::Info, "restore-started", "auto-restore: begins");
-        std::thread::spawn(move || {
-            let arguments = ["auto-restore".into()];
-            let clock = clock.as_ref();
-            let report =
-                worker::run_program(&settings, &arguments, &ended, clock, &log, "auto-restore", |_| {});
-            let _ = sender.send(Event::Restored(Box::new(report)));
-        });
-        self.restore = Restore::Runs(failures, stop);
     }
 
     fn handle(&mut self, event: Event) {
@@ -476,18 +400,17 @@ impl Daemon {
             Event::Asked((request, answer)) => self.answer(request, answer),
             Event::Watched(Notice::Changed) => {
                 let now = self.now();
-                let first = self.pending.changes.map_or(now, |(first, _)| first);
-                self.pending.changes = Some((first, now));
+                let first = self.changes.map_or(now, |(first, _)| first);
+                self.changes = Some((first, now));
             }
             Event::Watched(Notice::Trouble(message)) => self.log.say(Level::Warning, "watch", &message),
-            Event::Started(pid) => {
-                if let Some(running) = &mut self.records.running {
-                    running.process = Some(Process::of(pid, self.clock.boot().map(|boot| boot.id)));
-                    self.save();
-                }
-            }
+            Event::Started(pid) => self.started(pid),
             Event::Ended(report) => self.ended(&report),
             Event::Restored(report) => self.restored(&report),
+            Event::Conditions(hold) => {
+                (self.moment.hold, self.moment.known, self.moment.asking) = (hold, true, false);
+            }
+            Event::Told => self.telling = self.telling.saturating_sub(1),
         }
     }
 
@@ -507,7 +430,7 @@ impl Daemon {
             Ok(settings) if settings.state_dir == self.settings.state_dir => {
                 self.log.restyle(settings.log_json);
                 self.settings = Arc::new(settings);
-                self.looked_at = i64::MIN;
+                (self.moment.known, self.moment.asked_at) = (false, None);
                 self.watch();
                 self.log.say(Level::Info, "reloaded", "the configuration was read again");
             }
@@ -526,132 +449,29 @@ impl Daemon {
         }
     }
 
-    fn answer(&mut self, request: Request, answer: Sender<Response>) {
-        let (name, wait) = match request {
-            Request::Ping => return drop(answer.send(self.state("here"))),
-            Request::Status => return drop(answer.send(self.state("here"))),
-            Request::Trigger { name, wait } => (name, wait),
-        };
-        let now = self.now();
-        let fields = [("trigger", name.clone().into())];
-        self.log.event(Level::Info, "triggered", &fields, &format!("trigger {name}"));
-        if self.pending.triggers.len() >= QUEUE {
-            return drop(answer.send(Response::failed("busy", "too many triggers wait already")));
-        }
-        self.pending.triggers.entry(name.clone()).or_insert(now);
-        if wait {
-            return self.waiting.entry(name).or_default().push(answer);
-        }
-        let deaf = self.settings.rules.debounce.get(&name).copied().unwrap_or_default();
-        let last = self.records.triggers.get(&name).copied().unwrap_or(i64::MIN);
-        let due = last.saturating_add_unsigned(deaf.as_secs());
-        let mut response = self.state("a snapshot will be taken");
-        if due > now {
-            response.due = Some(due);
-            response.message =
-                "one was taken for this trigger just now; when its time is over, changes make another".into();
-        }
-        let _ = answer.send(response);
-    }
-
-    fn state(&self, message: &str) -> Response {
-        Response {
-            ok: true,
-            message: message.to_owned(),
-            pid: Some(std::process::id()),
-            running: self.current.as_ref().map(|current| current.job.name().to_owned()),
-            pending: self.pending.triggers.keys().cloned().collect(),
-            ..Response::default()
-        }
-    }
-
-    fn ended(&mut self, report: &Report) {
-        let Some(current) = self.current.take() else { return };
-        let now = self.now();
-        let response =
-            account(&self.settings, &mut self.records, &self.log, (current.job, &current.cause), report, now);
-        self.raise_alarms(now, Some((current.job, report)));
-        self.save();
-        for answer in current.waiting {
-            let _ = answer.send(response.clone());
-        }
-    }
-
-    fn restored(&mut self, report: &Report) {
-        let Restore::Runs(failures, _) = self.restore else { return };
-        let message = report.summary.as_ref().and_then(|summary| summary.get("message")?.as_str());
-        self.restore = match (&report.failure, report.ending) {
-            (_, ending) if ending.is_good() => {
-                let message = format!("auto-restore: {}", message.unwrap_or("done"));
-                self.log.say(Level::Info, "restore-ended", &message);
-                Restore::Done
-            }
-            // There is nothing to restore from, and a backup will tell if there should be.
-            (Some((class, message)), _) if class == "no-repository" => {
-                self.log.say(Level::Warning, "restore-ended", &format!("auto-restore: {message}"));
-                Restore::Done
-            }
-            (failure, _) => {
-                let words = failure.as_ref().map_or("it was stopped", |(_, message)| message.as_str());
-                let message =
-                    format!("auto-restore: failed, and nothing is backed up before it succeeds: {words}");
-                self.log.say(Level::Error, "restore-failed", &message);
-                let wait = (60_i64 << failures.min(6)).min(RESTORE_WAIT);
-                Restore::Due(self.now().saturating_add(wait), failures.saturating_add(1))
-            }
-        };
-    }
-
-    /// Finds out what is not well and was before, and has the user's command tell of it. True when the list of
-    /// what is not well changed.
-    fn raise_alarms(&mut self, now: i64, ended: Option<(Job, &Report)>) -> bool {
-        let alarms = alarms(&self.settings, &self.records, now, ended);
-        let fresh: Vec<_> =
-            alarms.iter().filter(|alarm| !self.records.alarms.contains(alarm)).cloned().collect();
-        let changed = alarms != self.records.alarms;
-        self.records.alarms = alarms;
-        for alarm in fresh {
-            let fields = [("alarm", alarm.clone().into())];
-            self.log.event(Level::Error, "alarm", &fields, &format!("alarm: {alarm}"));
-            self.run_alarm(&alarm);
-        }
-        changed
-    }
-
-    fn run_alarm(&self, alarm: &str) {
-        let Some(command) = self.settings.notices.on_alarm.clone() else { return };
-        let document = json!({
-            "type": "alarm",
-            "alarm": alarm,
-            "state_dir": self.settings.state_dir.to_string_lossy(),
-        });
-        let (alarm, timeout) = (alarm.to_owned(), self.settings.notices.timeout);
-        let (stop, clock, log) = (Arc::clone(&self.stop), Arc::clone(&self.clock), Arc::clone(&self.log));
-        std::thread::spawn(move || {
-            let variables = [("EXUVIA_ALARM", alarm.as_str())];
-            let input = format!("{document}\n").into_bytes();
-            let hook = Hook {
-                key: "health.on_alarm",
-                command: command.expose(),
-                timeout,
-                variables: &variables,
-                input: &input,
-            };
-            hook.run_and_tell(&stop, clock.as_ref(), &log);
-        });
-    }
-
+    /// Has the system asked, which may take its time, whether jobs should wait.
     fn look_at_conditions(&mut self, now: i64) {
-        if (now - CONDITIONS_EVERY..=now).contains(&self.looked_at) {
+        let moment = &mut self.moment;
+        if !self.settings.battery_pause && !self.settings.metered_pause {
+            (moment.hold, moment.known) = (None, true);
             return;
         }
-        self.looked_at = now;
-        self.hold = conditions::hold(&self.settings, self.clock.as_ref());
+        let recent = moment.asked_at.is_some_and(|at| (now - CONDITIONS_EVERY..=now).contains(&at));
+        if moment.asking || recent {
+            return;
+        }
+        (moment.asking, moment.asked_at) = (true, Some(now));
+        let (settings, clock) = (Arc::clone(&self.settings), Arc::clone(&self.clock));
+        let sender = self.sender.clone();
+        std::thread::spawn(move || {
+            let hold = conditions::hold(&settings, clock.as_ref());
+            let _ = sender.send(Event::Conditions(hold));
+        });
     }
 
     fn note_pause(&mut self, step: &Step) {
         let waits = matches!(step, Step::Wait { paused: true, .. });
-        let paused = self.hold.filter(|_| waits).map(str::to_owned);
+        let paused = self.moment.hold.filter(|_| waits).map(str::to_owned);
         if paused != self.records.paused {
             if let Some(why) = &paused {
                 self.log.say(Level::Info, "paused", &format!("what is due waits: {why}"));
@@ -671,104 +491,7 @@ impl Daemon {
         }
     }
 
-    /// Whoever cannot write records goes on with those in memory: backups matter more.
     fn save(&mut self) {
-        save(&mut self.records, &self.places.folder, &self.settings, &self.log);
+        account::save(&mut self.records, &self.places.folder, &self.settings, &self.log);
     }
-}
-
-/// Writes the records, and the file for Prometheus.
-pub(super) fn save(records: &mut Records, folder: &Path, settings: &Settings, log: &Log) {
-    if let Err(e) = records.save(folder) {
-        log.say(Level::Error, "records-not-written", &format!("{}: {e}", folder.display()));
-    }
-    if let Some(path) = &settings.notices.prometheus_file
-        && let Err(e) = prometheus::write(path, records, &settings.rules, &settings.state_dir)
-    {
-        log.say(Level::Warning, "prometheus-not-written", &format!("{}: {e}", path.display()));
-    }
-}
-
-/// Enters how a job ended, and says so; the answer is for those who waited.
-pub(super) fn account(
-    settings: &Settings,
-    records: &mut Records,
-    log: &Log,
-    (job, cause): (Job, &Cause),
-    report: &Report,
-    now: i64,
-) -> Response {
-    let failure = report.failure.as_ref().map(|(class, message)| Failure::new(now, class, message));
-    plan::end(&settings.rules, records, job, report.ending, failure.clone(), now);
-    let record = records.job(job);
-    record.duration_ms = Some(worker::millis(report.took));
-    if job == Job::Backup && report.ending.is_good() {
-        record.snapshot = report.snapshot();
-    }
-    records.running = None;
-    let level = if report.ending == Ending::Failed { Level::Error } else { Level::Info };
-    let words = match &failure {
-        Some(failure) => format!("{job}: failed: {}", failure.message),
-        None => format!("{job}: {}{}", report.ending.name(), snapshot_words(job, report)),
-    };
-    let fields = [
-        ("job", job.name().into()),
-        ("cause", cause_name(cause).into()),
-        ("result", report.ending.name().into()),
-        ("duration_ms", worker::millis(report.took).into()),
-    ];
-    log.event(level, "job-ended", &fields, &words);
-    match (failure, report.ending) {
-        (Some(failure), _) => Response::failed(&failure.class, failure.message),
-        (None, Ending::Stopped) => Response::failed("interrupted", "the daemon is ending"),
-        (None, _) => {
-            Response { ok: true, message: words, summary: report.summary.clone(), ..Response::default() }
-        }
-    }
-}
-
-fn snapshot_words(job: Job, report: &Report) -> String {
-    match report.snapshot().filter(|_| job == Job::Backup) {
-        Some(snapshot) => {
-            let id = snapshot.id.unwrap_or_default();
-            let short = id.get(..8).unwrap_or(&id);
-            format!(", snapshot {short}, {} files, {} bytes added", snapshot.files, snapshot.added)
-        }
-        None => String::new(),
-    }
-}
-
-/// What is not well, by the words of `status`.
-fn alarms(settings: &Settings, records: &Records, now: i64, ended: Option<(Job, &Report)>) -> Vec<String> {
-    let mut found = Vec::new();
-    if overdue(settings, records, now) {
-        found.push("overdue".to_owned());
-    }
-    for (job, name) in [(Job::Drill, "drill-failed"), (Job::Check, "check-failed")] {
-        let failed =
-            records.get(job).and_then(|record| record.last_failure.as_ref().map(|f| (f, record.failures)));
-        if failed.is_some_and(|(failure, failures)| failures > 0 && failure.class == "damaged") {
-            found.push(name.to_owned());
-        }
-    }
-    match ended {
-        Some((Job::Backup, report)) if report.ending.is_good() => {
-            found.extend(report.alarms().into_iter().map(str::to_owned));
-        }
-        // What the last backup told stands until the next one.
-        _ => {
-            let told = records.alarms.iter().filter(|alarm| matches!(alarm.as_str(), "shrunk" | "vanished"));
-            found.extend(told.cloned());
-        }
-    }
-    found
-}
-
-/// True when the newest snapshot is older than was promised.
-fn overdue(settings: &Settings, records: &Records, now: i64) -> bool {
-    let (Some(promise), Some(record)) = (settings.rules.promise, records.get(Job::Backup)) else {
-        return false;
-    };
-    let since = record.last_success.or(record.anchor).unwrap_or(now);
-    now.saturating_sub(since) > i64::try_from(promise.as_secs()).unwrap_or(i64::MAX)
 }

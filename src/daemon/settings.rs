@@ -81,3 +81,29 @@ pub fn seed(state_dir: &Path) -> [u8; 32] {
     hasher.update(fs::machine_id().as_bytes()).update(&[0]).update(state_dir.as_os_str().as_bytes());
     *hasher.finalize().as_bytes()
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Settings of a daemon that has nothing to do.
+    pub(crate) fn settings() -> Settings {
+        Settings {
+            state_dir: "/state".into(),
+            program: "exuvia".into(),
+            options: Vec::new(),
+            rules: crate::daemon::plan::tests::rules(&[], "UTC"),
+            tags: Vec::new(),
+            forget: false,
+            check_data: None,
+            battery_pause: false,
+            metered_pause: false,
+            low_priority: false,
+            auto_restore: false,
+            unwatched: Vec::new(),
+            hooks: BTreeMap::new(),
+            notices: Notices::default(),
+            log_json: false,
+        }
+    }
+}

@@ -19,8 +19,10 @@ use super::command::bounded_line;
 use super::records;
 use crate::fs;
 
-/// Longest request and answer, in bytes.
+/// Longest request, in bytes.
 const MAX_LINE: usize = 64 << 10;
+/// Longest answer, in bytes: the summary of a run is in it.
+const MAX_ANSWER: usize = 4 << 20;
 /// A peer that says or takes nothing for so long is gone.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Peers at once; further ones are turned away.
@@ -72,6 +74,9 @@ pub struct Response {
     /// The summary of the run that was waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<serde_json::Value>,
+    /// The daemon ends, and took no note of what was asked: whoever asked may do it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ending: bool,
 }
 
 impl Response {
@@ -79,6 +84,14 @@ impl Response {
     #[must_use]
     pub fn failed(class: &str, message: impl Into<String>) -> Self {
         Self { message: message.into(), class: Some(class.to_owned()), ..Self::default() }
+    }
+
+    /// What is said once the daemon has begun to end.
+    pub(super) fn refused() -> Self {
+        Self {
+            ending: true,
+            ..Self::failed("interrupted", "the daemon is ending, and takes no more triggers")
+        }
     }
 }
 
@@ -164,11 +177,10 @@ fn answer<E>(stream: &UnixStream, events: &Sender<E>, event: fn(Asked) -> E) -> 
         }
         Ok(request) => {
             let (sender, receiver) = bounded(1);
-            let gone = || Response::failed("interrupted", "the daemon is ending");
             if events.send(event((request, sender))).is_err() {
-                gone()
+                Response::refused()
             } else {
-                receiver.recv().unwrap_or_else(|_| gone())
+                receiver.recv().unwrap_or_else(|_| Response::refused())
             }
         }
         Err(e) => Response::failed("usage", format!("the request is none: {e}")),
@@ -197,7 +209,7 @@ pub fn ask(path: &Path, request: &Request, patient: bool) -> io::Result<Option<R
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_read_timeout((!patient).then_some(PATIENCE))?;
     write_line(&stream, request)?;
-    let line = bounded_line(&mut BufReader::new(&stream), MAX_LINE)?;
+    let line = bounded_line(&mut BufReader::new(&stream), MAX_ANSWER)?;
     let line = line.ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "the daemon went away"))?;
     Ok(Some(serde_json::from_slice(&line)?))
 }
@@ -223,17 +235,20 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         std::thread::spawn(move || {
             for (request, answer) in asked {
-                let _ = answer.send(Response {
-                    ok: true,
-                    message: format!("{request:?}"),
-                    ..Response::default()
-                });
+                // One who waits hears all of what the run said.
+                let summary =
+                    matches!(request, Request::Trigger { .. }).then(|| "x".repeat(10 * MAX_LINE).into());
+                let message = format!("{request:?}");
+                let _ = answer.send(Response { ok: true, message, summary, ..Response::default() });
             }
         });
         let response = ask(&path, &Request::Ping, false).unwrap().unwrap();
         assert!(response.ok && response.message == "Ping");
         let trigger = |name: &str| Request::Trigger { name: name.to_owned(), wait: true };
-        assert!(ask(&path, &trigger("before-compaction"), true).unwrap().unwrap().ok);
+        let response = ask(&path, &trigger("before-compaction"), true).unwrap().unwrap();
+        assert!(
+            response.ok && response.summary.is_some_and(|text| text.as_str().unwrap().len() == 10 * MAX_LINE)
+        );
         for bad in ["", "A", "a b", "../x", &"a".repeat(33)] {
             let response = ask(&path, &trigger(bad), false).unwrap().unwrap();
             assert_eq!(response.class.as_deref(), Some("usage"), "{bad}");

@@ -25,6 +25,10 @@ pub(super) const GRACE: Duration = Duration::from_secs(4);
 const LAST_WORDS: Duration = Duration::from_millis(300);
 /// How far a job gives way.
 const NICE: i32 = 10;
+/// Longest line of a job, in bytes: its summary names every file that could not be read.
+const MAX_LINE: usize = 256 << 20;
+/// Longest list of a summary that is passed on, in bytes.
+const MAX_LIST: usize = 64 << 10;
 /// Warnings of one job that get into the log.
 const MAX_WARNINGS: usize = 100;
 
@@ -44,19 +48,22 @@ pub(super) struct Report {
     pub(super) ending: Ending,
     /// Class and message, when it failed.
     pub(super) failure: Option<(String, String)>,
-    /// What the program said last.
+    /// What the program said last; long lists are cut.
     pub(super) summary: Option<Value>,
+    /// What the alarm is to be raised over.
+    pub(super) alarms: Vec<String>,
     pub(super) took: Duration,
 }
 
 impl Report {
     fn failed(class: &str, message: String) -> Self {
         let failure = Some((class.to_owned(), message));
-        Self { ending: Ending::Failed, failure, summary: None, took: Duration::ZERO }
+        Self { ending: Ending::Failed, failure, ..Self::stopped() }
     }
 
     fn stopped() -> Self {
-        Self { ending: Ending::Stopped, failure: None, summary: None, took: Duration::ZERO }
+        let (alarms, took) = (Vec::new(), Duration::ZERO);
+        Self { ending: Ending::Stopped, failure: None, summary: None, alarms, took }
     }
 
     /// What is kept of a backup's summary.
@@ -72,17 +79,39 @@ impl Report {
         })
     }
 
-    /// What the alarm is raised over: lists in the summary that are empty when all is well.
-    pub(super) fn alarms(&self) -> Vec<&'static str> {
-        let has = |key: &str| {
-            let list = self.summary.as_ref().and_then(|summary| summary.get(key)?.as_array());
-            list.is_some_and(|list| !list.is_empty())
-        };
-        [("alarm", "shrunk"), ("vanished", "vanished")]
-            .into_iter()
-            .filter_map(|(key, name)| has(key).then_some(name))
-            .collect()
+    /// What is told by a backup that ended well; nobody else knows of it.
+    pub(super) fn told(&self, job: Job) -> Option<&[String]> {
+        (job == Job::Backup && self.ending.is_good()).then_some(self.alarms.as_slice())
     }
+}
+
+/// What the alarm is raised over: lists in the summary that are empty when all is well.
+fn alarms(summary: &Value) -> Vec<String> {
+    let has = |key: &str| summary.get(key).and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+    let all = [("alarm", "shrunk"), ("vanished", "vanished")].into_iter();
+    all.filter(|(key, _)| has(key)).map(|(_, name)| name.to_owned()).collect()
+}
+
+/// The summary as it is passed on: of each list as much as anybody reads, and how many were left out.
+fn shortened(mut summary: Value) -> Value {
+    let Some(fields) = summary.as_object_mut() else { return summary };
+    let mut left_out = Vec::new();
+    for (key, value) in fields.iter_mut() {
+        let Some(list) = value.as_array_mut() else { continue };
+        let mut bytes = 0;
+        let fits = list.iter().take_while(|item| {
+            bytes += item.to_string().len();
+            bytes <= MAX_LIST
+        });
+        // A list that says something goes on saying it.
+        let kept = fits.count().max(1);
+        if kept < list.len() {
+            left_out.push((format!("{key}_left_out"), (list.len() - kept).into()));
+            list.truncate(kept);
+        }
+    }
+    fields.extend(left_out);
+    summary
 }
 
 impl Order {
@@ -280,7 +309,7 @@ pub(super) fn run_program(
     what: &str,
     started: impl Fn(u32),
 ) -> Report {
-    let limits = Limits { stop, time: None, grace: GRACE };
+    let limits = Limits { stop, time: None, grace: GRACE, line: MAX_LINE };
     let (mut summary, mut error, mut warnings) = (None, None, 0);
     let mut line = |stream: Stream, line: &[u8]| match (stream, serde_json::from_slice::<Value>(line)) {
         (Stream::Out, Ok(value)) => summary = Some(value),
@@ -365,7 +394,8 @@ fn judge(ended: &Ended, summary: Option<Value>, error: Option<(String, String)>)
             (class_of(code).to_owned(), problem)
         })
     });
-    Report { ending, failure, summary, took: ended.took }
+    let alarms = summary.as_ref().map(alarms).unwrap_or_default();
+    Report { ending, failure, summary: summary.map(shortened), alarms, took: ended.took }
 }
 
 /// What scripts read from an exit code, for a program that said nothing.
@@ -402,15 +432,14 @@ mod tests {
         }
     }
 
+    fn ended(raw: i32, stopped: bool) -> Ended {
+        use std::os::unix::process::ExitStatusExt;
+        let status = Some(std::process::ExitStatus::from_raw(raw));
+        Ended { status, stopped, timed_out: false, took: Duration::ZERO }
+    }
+
     #[test]
     fn endings_are_told_apart() {
-        use std::os::unix::process::ExitStatusExt;
-        let ended = |raw: i32, stopped| Ended {
-            status: Some(std::process::ExitStatus::from_raw(raw)),
-            stopped,
-            timed_out: false,
-            took: Duration::ZERO,
-        };
         let of = |raw, stopped| judge(&ended(raw, stopped), None, None).ending;
         assert_eq!(of(0, false), Ending::Success);
         assert_eq!(of(3 << 8, false), Ending::Incomplete);
@@ -431,10 +460,30 @@ mod tests {
     fn a_summary_tells_what_is_kept() {
         let summary = json!({"snapshot": null, "parent": "p", "files": 3, "bytes_scanned": 9,
             "bytes_added_stored": 1, "complete": true, "alarm": [{}], "vanished": []});
-        let report =
-            Report { ending: Ending::Success, failure: None, summary: Some(summary), took: Duration::ZERO };
+        let report = judge(&ended(0, false), Some(summary), None);
         let want = SnapshotRecord { id: Some("p".into()), files: 3, bytes: 9, added: 1, complete: true };
         assert_eq!(report.snapshot(), Some(want));
-        assert_eq!(report.alarms(), ["shrunk"]);
+        assert_eq!(report.told(Job::Backup), Some(["shrunk".to_owned()].as_slice()));
+        assert_eq!(report.told(Job::Check), None);
+        assert_eq!(judge(&ended(9, false), None, None).told(Job::Backup), None);
+    }
+
+    #[test]
+    fn long_lists_are_cut_and_counted() {
+        let error = json!({"path": "p".repeat(4_000), "message": "no"});
+        let many = vec![error.clone(); 500];
+        let summary =
+            json!({"files": 500, "errors": many, "vanished": [error], "alarm": [], "complete": false});
+        let report = judge(&ended(3 << 8, false), Some(summary), None);
+        let summary = report.summary.unwrap();
+        let kept = summary["errors"].as_array().unwrap().len();
+        assert!((10..20).contains(&kept), "{kept}");
+        assert_eq!(summary["errors_left_out"], 500 - kept);
+        assert_eq!((&summary["files"], &summary["complete"]), (&500.into(), &false.into()));
+        assert!(summary.get("vanished_left_out").is_none() && summary.to_string().len() < 2 * MAX_LIST);
+        assert_eq!((report.ending, report.alarms), (Ending::Incomplete, vec!["vanished".to_owned()]));
+        // One item that is too long by itself is kept: an empty list would say that there was none.
+        let long = json!({"errors": ["x".repeat(2 * MAX_LIST), "y"]});
+        assert_eq!(shortened(long)["errors_left_out"], 1);
     }
 }

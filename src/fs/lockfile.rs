@@ -32,6 +32,11 @@ impl LockFile {
         super::lock::take(&self.0, if wait { alone } else { FlockOperation::NonBlockingLockExclusive })
     }
 
+    /// Takes a lock of it that others may share, but that excludes [`LockFile::lock`]. Does not wait.
+    pub fn share(&self) -> io::Result<Lock> {
+        super::lock::take(&self.0, FlockOperation::NonBlockingLockShared)
+    }
+
     /// What its last holder wrote.
     pub fn read(&mut self) -> io::Result<Vec<u8>> {
         self.0.rewind()?;

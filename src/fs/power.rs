@@ -1,17 +1,11 @@
 //! Where the machine's power comes from.
 
-/// True when the machine runs on battery; `None` where that cannot be told, or there is none.
+/// True when the machine runs on battery; `None` where the kernel does not tell, or there is none.
 #[must_use]
 pub fn on_battery() -> Option<bool> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     return on_battery_by(std::path::Path::new("/sys/class/power_supply"));
-    #[cfg(target_os = "macos")]
-    {
-        let output = std::process::Command::new("/usr/bin/pmset").args(["-g", "batt"]).output().ok()?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        return text.contains("Battery Power").then_some(true).or(text.contains("AC Power").then_some(false));
-    }
-    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "macos")))]
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
     None
 }
 

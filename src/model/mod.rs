@@ -24,7 +24,7 @@ pub use path::{PathError, RepoPath, compare_paths};
 pub use removed::{Removed, SnapshotMark};
 pub use retention::{Age, AgeError, CountError, Policy};
 pub use schedule::{CronExpr, Schedule, ScheduleError};
-pub use secret::Secret;
+pub use secret::{SECRET_VARIABLES, Secret};
 pub use snapshot::{
     DatabaseRecord, FileError, Integrity, Loss, ManifestRef, Reason, Snapshot, SnapshotKind, Stats,
 };

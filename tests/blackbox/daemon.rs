@@ -404,3 +404,80 @@ fn the_journal_gets_levels_and_no_times() {
     let output = place.command(&["daemon", "--once"]).env("JOURNAL_STREAM", stream).output().unwrap();
     assert!(!String::from_utf8(output.stderr).unwrap().contains("<6>"));
 }
+
+#[test]
+fn an_upgrade_of_the_program_disturbs_no_daemon() {
+    let place = with_config(QUIET);
+    let program = place.path("exuvia");
+    let install = || {
+        let built = env!("CARGO_BIN_EXE_exuvia");
+        fs::hard_link(built, &program).or_else(|_| fs::copy(built, &program).map(drop)).unwrap();
+    };
+    install();
+    let log = place.path("daemon.log");
+    let template = place.command(&["daemon"]);
+    let mut command = std::process::Command::new(&program);
+    command.args(template.get_args()).env_clear().current_dir(place.path("")).stdin(Stdio::null());
+    command.envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let child = command.stdout(Stdio::null()).stderr(File::create(&log).unwrap()).spawn().unwrap();
+    let mut daemon = Daemon { child: Some(child), log };
+    daemon.says("backup: success", 1);
+    fs::remove_file(&program).unwrap();
+    install();
+    daemon.signal(Signal::HUP);
+    daemon.says("the configuration was read again", 1);
+    place.run(&["trigger", "x", "--wait"]).exits(0);
+    daemon.stop();
+}
+
+#[test]
+fn alarms_are_told_whoever_ran_the_backup() {
+    for args in [&["daemon", "--once"][..], &["trigger", "x"]] {
+        let place = with_config(&format!("{QUIET}[health]\non_alarm = \"cat >> alarms\"\n"));
+        for n in 0..10 {
+            put(&place.path("state"), &n.to_string(), &[n; 100]);
+        }
+        place.run(&["backup"]).exits(0);
+        for n in 0..9 {
+            fs::remove_file(place.path("state").join(n.to_string())).unwrap();
+        }
+        let run = place.run(args).exits(0);
+        assert!(run.stderr.contains("alarm: shrunk"), "{}", run.stderr);
+        let told: Value = serde_json::from_slice(&fs::read(place.path("alarms")).unwrap()).unwrap();
+        assert_eq!(told["alarm"], "shrunk");
+        // Once.
+        place.run(&["daemon", "--once"]).exits(0);
+        assert_eq!(fs::read_to_string(place.path("alarms")).unwrap().lines().count(), 1);
+    }
+}
+
+#[test]
+fn commands_of_the_user_get_no_secrets_and_the_log_is_json_where_that_is_asked_for() {
+    let place = with_config(&format!("{QUIET}[hooks.backup]\npre = \"env > env\"\n"));
+    let run = place.run(&["daemon", "--once", "--log-format", "json"]).exits(0);
+    for line in run.stderr.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert!(line["event"].is_string(), "{line}");
+    }
+    let env = fs::read_to_string(place.path("env")).unwrap();
+    assert!(env.contains("EXUVIA_JOB=backup") && !env.contains("EXUVIA_PASSPHRASE"), "{env}");
+}
+
+#[test]
+fn on_a_metered_network_what_is_due_waits() {
+    let mut place = with_config(&format!("{QUIET}on_metered = \"pause\"\n"));
+    let answer = place.path("answer");
+    let busctl = place.write("bin/busctl", &format!("#!/bin/sh\nenv > env\ncat '{}'\n", answer.display()));
+    fs::set_permissions(&busctl, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", place.path("bin").display(), std::env::var("PATH").unwrap());
+    place.set("PATH", &path);
+    fs::write(&answer, "u 1\n").unwrap();
+    // The first backup of all waits, too: only the promise ends that.
+    let run = place.run(&["daemon", "--once"]).exits(0);
+    assert!(run.stderr.contains("what is due waits: the network is metered"), "{}", run.stderr);
+    assert!(!run.stderr.contains("backup: begins"), "{}", run.stderr);
+    assert!(!fs::read_to_string(place.path("env")).unwrap().contains("EXUVIA_PASSPHRASE"));
+    fs::write(&answer, "u 2\n").unwrap();
+    let run = place.run(&["daemon", "--once"]).exits(0);
+    assert!(run.stderr.contains("backup: success"), "{}", run.stderr);
+}

@@ -21,6 +21,8 @@ enum Event {
     Jump(i64),
     /// The daemon is ended at once, and started again after so long. What it had in memory is lost.
     Crash(i64),
+    /// Somebody fires a trigger of this name, and the daemon accepts it.
+    Fire(&'static str),
 }
 
 /// One run: the job, why, and when by the wall clock and in truth.
@@ -29,7 +31,7 @@ type Run = (Job, Cause, i64, i64);
 struct World {
     rules: Rules,
     records: Records,
-    pending: Pending,
+    changes: Changes,
     begun: i64,
     /// Seconds that really passed.
     passed: i64,
@@ -48,7 +50,7 @@ impl World {
         Self {
             rules,
             records: Records::default(),
-            pending: Pending::default(),
+            changes: None,
             begun,
             passed: 0,
             ahead: 0,
@@ -72,6 +74,10 @@ impl World {
             match event {
                 Event::Sleep(length) => self.passed += length,
                 Event::Jump(length) => self.ahead += length,
+                Event::Fire(name) => {
+                    let now = self.wall();
+                    self.records.asked.entry(name.to_owned()).or_insert(now);
+                }
                 Event::Crash(length) => {
                     self.passed += length;
                     crashed = true;
@@ -87,13 +93,13 @@ impl World {
         while self.passed < length {
             let now = self.wall();
             settle(&self.rules, &mut self.records, now);
-            match decide(&self.rules, &self.records, &self.pending, false, now) {
+            match decide(&self.rules, &self.records, self.changes, false, now) {
                 Step::Start(job, cause) => self.run(job, cause),
                 Step::Wait { until, paused } => {
                     assert!(!paused);
                     let wait = until.map_or(LOOK, |until| until - now).clamp(1, LOOK);
                     if self.pass(wait) {
-                        self.pending = Pending::default();
+                        self.changes = None;
                     }
                 }
             }
@@ -102,7 +108,7 @@ impl World {
 
     fn run(&mut self, job: Job, cause: Cause) {
         let (now, truth) = (self.wall(), self.passed);
-        begin(&mut self.records, &mut self.pending, job, &cause, now);
+        begin(&mut self.records, &mut self.changes, job, &cause, now);
         self.runs.push((job, cause, now, truth));
         assert!(self.runs.len() < 100_000, "it runs without end");
         let crashed = self.pass(self.takes);
@@ -224,6 +230,25 @@ fn a_daemon_that_is_killed_again_and_again_finishes_what_it_began() {
             "Fri 03:12+00:00 retry"
         ]
     );
+}
+
+#[test]
+fn a_trigger_outlives_the_daemon_that_accepted_it_and_is_run_once() {
+    let begun = secs("2026-05-01T00:00:00Z");
+    let mut world = World::new(rules(&[], "UTC"), begun);
+    world.takes = 100;
+    world.events = vec![
+        // Before its run begins, and while it is under way.
+        (10, Event::Fire("x")),
+        (11, Event::Crash(600)),
+        (650, Event::Crash(10)),
+        (3_000, Event::Fire("y")),
+    ];
+    world.go(2 * HOUR);
+    let causes: Vec<_> = world.runs.iter().map(|run| run.1.clone()).collect();
+    let fired = |name: &str| Cause::Trigger { name: name.into(), late: false };
+    assert_eq!(causes, [fired("x"), fired("x"), fired("y")], "{:?}", world.runs);
+    assert!(world.records.asked.is_empty() && world.records.running.is_none());
 }
 
 /// When a schedule must run on a machine that only sleeps: at its times, and those that were slept through once,

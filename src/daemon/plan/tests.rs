@@ -25,18 +25,18 @@ pub(crate) fn secs(text: &str) -> i64 {
 struct Desk {
     rules: Rules,
     records: Records,
-    pending: Pending,
+    changes: Changes,
     hold: bool,
 }
 
 impl Desk {
     fn new(rules: Rules) -> Self {
-        Self { rules, records: Records::default(), pending: Pending::default(), hold: false }
+        Self { rules, records: Records::default(), changes: None, hold: false }
     }
 
     fn step(&mut self, now: i64) -> Step {
         settle(&self.rules, &mut self.records, now);
-        decide(&self.rules, &self.records, &self.pending, self.hold, now)
+        decide(&self.rules, &self.records, self.changes, self.hold, now)
     }
 
     /// Runs all that is due.
@@ -44,7 +44,7 @@ impl Desk {
     fn runs(&mut self, now: i64, ending: Ending) -> Vec<(Job, Cause)> {
         let mut found = Vec::new();
         while let Step::Start(job, cause) = self.step(now) {
-            begin(&mut self.records, &mut self.pending, job, &cause, now);
+            begin(&mut self.records, &mut self.changes, job, &cause, now);
             let failure = (ending == Ending::Failed).then(|| Failure::new(now, "failed", "x"));
             end(&self.rules, &mut self.records, job, ending, failure, now);
             found.push((job, cause));
@@ -61,7 +61,7 @@ impl Desk {
     }
 
     fn trigger(&mut self, name: &str, now: i64) {
-        self.pending.triggers.entry(name.to_owned()).or_insert(now);
+        self.records.asked.entry(name.to_owned()).or_insert(now);
     }
 }
 
@@ -126,7 +126,7 @@ fn failures_are_tried_again_with_longer_and_longer_waits() {
     desk.runs(t + 2 * DAY, Ending::Failed);
     let mut desk = Desk::new(rules(&[(Job::Backup, "1h")], "UTC"));
     settle(&desk.rules, &mut desk.records, t);
-    begin(&mut desk.records, &mut desk.pending, Job::Backup, &Cause::Schedule, t);
+    begin(&mut desk.records, &mut desk.changes, Job::Backup, &Cause::Schedule, t);
     end(&desk.rules, &mut desk.records, Job::Backup, Ending::Stopped, None, t + 2);
     assert_eq!(desk.runs(t + 5, GOOD), [(Job::Backup, Cause::Retry)]);
     assert_eq!(desk.records.get(Job::Backup).unwrap().last_failure, None);
@@ -170,9 +170,52 @@ fn triggers_are_deaf_for_a_while_and_lose_nothing() {
     assert_eq!(desk.runs(t + DAY, GOOD).len(), 1);
     desk.trigger("before-compaction", t - DAY);
     assert_eq!(desk.until(t - DAY), Some(t - DAY + 300));
-    desk.pending.triggers.clear();
+    desk.records.asked.clear();
     desk.trigger("y", t + 9 * DAY);
     assert_eq!(desk.runs(t, GOOD)[0], trigger("y", false));
+}
+
+#[test]
+fn a_trigger_that_got_no_snapshot_is_not_deaf() {
+    let t = secs("2026-05-01T12:00:00Z");
+    let mut desk = Desk::new(rules(&[], "UTC"));
+    for (at, ending) in [(t, Ending::Failed), (t + 1, Ending::Success)] {
+        desk.trigger("before-compaction", at);
+        let first = trigger("before-compaction", false);
+        assert_eq!(desk.runs(at, ending).first(), Some(&first), "{at}");
+    }
+    // A run that is cut off is asked for again, and so are all that it was done for.
+    let later = t + HOUR;
+    desk.trigger("x", later);
+    desk.trigger("before-compaction", later);
+    let Step::Start(job, cause) = desk.step(later) else { panic!() };
+    begin(&mut desk.records, &mut desk.changes, job, &cause, later);
+    assert!(desk.records.asked.is_empty());
+    assert_eq!(desk.records.running.as_ref().unwrap().triggers, ["before-compaction", "x"]);
+    end(&desk.rules, &mut desk.records, job, Ending::Stopped, None, later + 1);
+    assert_eq!(desk.records.asked.len(), 2);
+    assert_eq!(desk.runs(later + 2, GOOD), [trigger("before-compaction", false)]);
+}
+
+#[test]
+fn one_snapshot_is_enough_for_all_that_was_fired_before_it() {
+    let t = secs("2026-05-01T12:00:00Z");
+    let mut desk = Desk::new(rules(&[(Job::Backup, "1h")], "UTC"));
+    for name in ["x", "y", "before-compaction"] {
+        desk.trigger(name, t);
+    }
+    assert_eq!(desk.runs(t, GOOD), [trigger("before-compaction", false)]);
+    // A trigger that is deaf needs no run of its own when another makes a snapshot meanwhile.
+    desk.trigger("before-compaction", t + 60);
+    desk.trigger("x", t + 100);
+    assert_eq!(desk.runs(t + 100, GOOD), [trigger("x", false)]);
+    assert_eq!(desk.runs(t + 400, GOOD), []);
+    // Of several, one that is not deaf is the cause: with changes or without, there is a snapshot.
+    desk.trigger("before-compaction", t + 500);
+    desk.runs(t + 500, GOOD);
+    desk.trigger("before-compaction", t + 510);
+    desk.trigger("x", t + 900);
+    assert_eq!(desk.runs(t + 900, GOOD), [trigger("x", false)]);
 }
 
 #[test]
@@ -181,22 +224,22 @@ fn changes_make_a_snapshot_when_they_are_quiet_or_have_gone_on_long_enough() {
     let mut desk = Desk::new(rules(&[(Job::Backup, "1d")], "UTC"));
     desk.rules.watch = Some((Duration::from_secs(30), Duration::from_secs(600)));
     desk.runs(t, GOOD);
-    desk.pending.changes = Some((t + 10, t + 10));
+    desk.changes = Some((t + 10, t + 10));
     assert_eq!(desk.until(t + 11), Some(t + 40));
-    desk.pending.changes = Some((t + 10, t + 35));
+    desk.changes = Some((t + 10, t + 35));
     assert_eq!(desk.until(t + 40), Some(t + 65));
     assert_eq!(desk.runs(t + 65, GOOD), [(Job::Backup, Cause::Changes)]);
-    assert_eq!(desk.pending.changes, None);
-    desk.pending.changes = Some((t + 100, t + 695));
+    assert_eq!(desk.changes, None);
+    desk.changes = Some((t + 100, t + 695));
     assert_eq!(desk.until(t + 699), Some(t + 700));
     assert_eq!(desk.runs(t + 700, GOOD), [(Job::Backup, Cause::Changes)]);
     // Any snapshot takes the changes along.
-    desk.pending.changes = Some((t + 800, t + 800));
+    desk.changes = Some((t + 800, t + 800));
     desk.trigger("x", t + 801);
     assert_eq!(desk.runs(t + 801, GOOD).len(), 1);
-    assert_eq!(desk.pending.changes, None);
+    assert_eq!(desk.changes, None);
     // The clock was put back by a year.
-    desk.pending.changes = Some((t + 900, t + 900));
+    desk.changes = Some((t + 900, t + 900));
     assert_eq!(desk.until(t - 365 * DAY), Some(t - 365 * DAY + 600));
 }
 
