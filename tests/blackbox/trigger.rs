@@ -37,7 +37,7 @@ fn a_hundred_compactions_make_one_snapshot_without_a_daemon() {
 
 #[test]
 fn a_hundred_compactions_make_one_snapshot_with_a_daemon() {
-    let place = with_config(&format!("{QUIET}backup = \"off\"\n[triggers]\nquick = \"1s\"\n"));
+    let place = with_config(&format!("{QUIET}backup = \"off\"\n[triggers]\nquick = \"3s\"\n"));
     let mut daemon = Daemon::start(&place);
     daemon.says("the daemon begins", 1);
     for _ in 0..100 {
@@ -189,6 +189,7 @@ fn what_a_daemon_accepted_is_run_by_the_next() {
         daemon.signal(signal);
         daemon.ended();
         assert_eq!(rows(&place).len(), 0);
+        assert!(records(&place).unwrap()["asked"]["session-end"].is_i64());
         File::create(&go).unwrap();
         let mut daemon = Daemon::start(&place);
         daemon.says("backup: success", 1);
@@ -216,7 +217,10 @@ fn of_those_that_wait_one_runs_and_who_wants_to_wait_does() {
     let place = with_config("");
     let go = place.path("go");
     let wait = format!("while [ ! -e '{}' ]; do sleep 0.05; done", go.display());
-    configure(&place, &format!("{QUIET}[hooks.backup]\npre = \"{wait}\"\n[triggers]\nb = \"1h\"\n"));
+    configure(
+        &place,
+        &format!("{QUIET}[hooks.backup]\npre = \"{wait}\"\n[triggers]\na = \"1h\"\nb = \"1h\"\n"),
+    );
     let first = place.start(&["--json", "trigger", "a"]);
     until("the first", || records(&place).is_some_and(|r| r["running"]["job"].is_string()));
     let mut others: Vec<_> = (0..3).map(|_| place.start(&["--json", "trigger", "b"])).collect();
@@ -230,7 +234,8 @@ fn of_those_that_wait_one_runs_and_who_wants_to_wait_does() {
         let run = ended(others.remove(done.unwrap())).exits(0).summary();
         assert_eq!(run["result"], "queued");
     }
-    let patient = place.start(&["--json", "trigger", "c", "--wait"]);
+    // Also one that is deaf, since what it would wait for has just begun.
+    let patient = place.start(&["--json", "trigger", "a", "--wait"]);
     File::create(&go).unwrap();
     for child in [first, others.pop().unwrap(), patient] {
         let run = ended(child).exits(0).summary();
@@ -256,4 +261,22 @@ fn of_those_that_wait_one_runs_and_who_wants_to_wait_does() {
     let log = daemon.log();
     daemon.stop();
     assert_eq!((rows(&place).len() - before, log.matches("backup: begins").count()), (2, 2), "{log}");
+}
+
+#[test]
+fn a_daemon_that_is_ending_leaves_triggers_to_those_who_fire_them() {
+    let place = with_config("");
+    let go = place.path("go");
+    // It has to be killed, so that the daemon takes a moment to end.
+    let wait = format!("trap '' TERM; while [ ! -e '{}' ]; do sleep 0.05; done", go.display());
+    configure(&place, &format!("{QUIET}[hooks.backup]\npre = \"{wait}\"\n"));
+    let mut daemon = Daemon::start(&place);
+    daemon.says("backup: begins", 1);
+    daemon.signal(Signal::TERM);
+    until("its ending", || daemon.log().contains("asked to end"));
+    let late = place.start(&["--json", "trigger", "x"]);
+    assert!(daemon.ended().success());
+    File::create(&go).unwrap();
+    assert_eq!(ended(late).exits(0).summary()["result"], "ran");
+    assert_eq!(rows(&place).last().unwrap()["tags"], serde_json::json!(["trigger:x"]));
 }

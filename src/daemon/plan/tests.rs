@@ -140,6 +140,10 @@ fn a_schedule_that_is_due_takes_the_place_of_a_retry() {
     desk.runs(t + 60, Ending::Failed);
     // Both are overdue after a sleep: one run.
     assert_eq!(desk.runs(t + DAY, GOOD), [(Job::Backup, Cause::Schedule)]);
+    // Also where the retry has waited longer.
+    let mut desk = Desk::new(rules(&[(Job::Backup, "1h")], "UTC"));
+    desk.runs(t, Ending::Failed);
+    assert_eq!(desk.runs(t + DAY, GOOD), [(Job::Backup, Cause::Schedule)]);
 }
 
 #[test]
