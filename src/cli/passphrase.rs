@@ -59,8 +59,7 @@ const NEW: Names = Names {
     file: "EXUVIA_NEW_PASSPHRASE_FILE",
     command: "EXUVIA_NEW_PASSPHRASE_COMMAND",
 };
-/// Variables whose values are secrets.
-pub(super) const SECRETS: [&str; 2] = [CURRENT.value, NEW.value];
+pub(super) use crate::model::SECRET_VARIABLES as SECRETS;
 
 /// The passphrase from environment, configuration file, or the keyring's item for `repository`, in this order,
 /// as far as any of them is set to have one. For a repository that is not made yet the keyring has none.

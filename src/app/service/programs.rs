@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::Error;
+use crate::model::SECRET_VARIABLES;
 
 /// Most that is read of what a program says, in bytes; no crontab is larger.
 const MAX: u64 = 1 << 20;
@@ -15,14 +16,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(5);
 /// Longest message that is passed on, in characters.
 const MESSAGE: usize = 300;
-
-/// Variables that hold secrets; no program of the system needs them.
-const SECRETS: [&str; 4] = [
-    "EXUVIA_PASSPHRASE",
-    "EXUVIA_NEW_PASSPHRASE",
-    "EXUVIA_PASSPHRASE_COMMAND",
-    "EXUVIA_NEW_PASSPHRASE_COMMAND",
-];
 
 /// What a program said.
 pub(super) struct Answer {
@@ -95,7 +88,7 @@ fn run(program: &str, arguments: &[&str], input: Option<&[u8]>) -> io::Result<An
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     // Words that we look for must not be translated.
     command.env("LC_ALL", "C");
-    for name in SECRETS {
+    for name in SECRET_VARIABLES {
         command.env_remove(name);
     }
     let mut child = command.spawn()?;
