@@ -76,6 +76,14 @@ struct Summary<'a> {
     warnings: &'a [String],
 }
 
+impl Args {
+    /// Whether a configuration that is broken, or is not there yet, is in nobody's way: who explains keys, or writes
+    /// another one, helps just then.
+    pub(super) fn needs_no_settings(&self) -> bool {
+        matches!(self.command, Command::Keys(_) | Command::Import(_))
+    }
+}
+
 pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
     match &args.command {
         Command::Show => show(ctx),
@@ -168,7 +176,7 @@ fn rows(ctx: &Context) -> Result<Vec<Row>, CliError> {
     for (name, (time, origin)) in [("timeout", &running.timeout), ("deadline", &running.deadline)] {
         rows.push(Row::new(name, Some(seconds(*time)), origin));
     }
-    let (threads, origin) = settings::threads(ctx);
+    let (threads, origin) = settings::threads(ctx)?;
     rows.push(Row::new("threads", Some(threads.to_string()), &origin));
     rows.extend(by_itself(ctx));
     Ok(rows)

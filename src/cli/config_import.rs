@@ -12,7 +12,7 @@ use super::output::Table;
 use super::{key_file, settings, text};
 use crate::config::Config;
 use crate::config::draft::{self, DraftError, Replace, Value};
-use crate::config::import::{self, Answer, Fate, Import, ImportError, Passphrase, Plugin};
+use crate::config::import::{self, Answer, Fate, Import, ImportError, Outside, Passphrase, Plugin};
 use crate::model::{Classify, Secret};
 
 /// Names that are tried for a file of a passphrase.
@@ -38,11 +38,11 @@ pub(super) struct Args {
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 
-    /// Where the configuration goes [default: ~/.config/exuvia/config.toml]
+    /// Where the configuration goes [default: what --config or EXUVIA_CONFIG name, or ~/.config/exuvia/config.toml]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Replace a configuration that is there; it is kept with .old after its name
+    /// Replace a configuration that is there; it is kept with .old after its name, or .old-2 and so on
     #[arg(long, short)]
     force: bool,
 
@@ -87,6 +87,17 @@ struct Summary<'a> {
     notes: &'a [String],
     /// Variables that are not set here.
     unset_variables: &'a [String],
+    /// Folders of agents that no backup of the state dir takes.
+    outside: Vec<OutsideRow<'a>>,
+    /// The configuration that was there before.
+    old: Option<text::JsonPath>,
+}
+
+#[derive(Serialize)]
+struct OutsideRow<'a> {
+    key: &'a str,
+    #[serde(flatten)]
+    path: text::JsonPath,
 }
 
 #[derive(Serialize)]
@@ -117,9 +128,13 @@ struct Done {
 }
 
 pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
-    let from = args.file.clone().or_else(|| import::default_file(&ctx.env));
+    let from = args.file.clone().or_else(|| match states_dir(ctx) {
+        true => settings::state_dir(ctx).ok().map(|(dir, _)| dir.join("openclaw.json")),
+        false => import::default_file(&ctx.env),
+    });
     let from = global::absolute(&from.ok_or_else(|| global::no_home("FILE"))?)?;
-    let output = args.output.clone().or_else(|| Config::default_path(&ctx.env));
+    let named = args.output.clone().or_else(|| ctx.args.config.clone());
+    let output = named.or_else(|| in_force(ctx));
     let output = global::absolute(&output.ok_or_else(|| global::no_home("--output"))?)?;
     let state_dir = state_dir(args, &from, ctx)?;
     let plugin = args.plugin.map(Into::into);
@@ -129,11 +144,20 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
     Ok(Status::Done)
 }
 
+/// The configuration file that commands use to whom none is named.
+fn in_force(ctx: &Context) -> Option<PathBuf> {
+    ctx.env.path("EXUVIA_CONFIG").or_else(|| Config::default_path(&ctx.env))
+}
+
+/// Whether somebody says for this run which state dir is meant.
+fn states_dir(ctx: &Context) -> bool {
+    ctx.args.state_dir.is_some() || ctx.env.get("EXUVIA_STATE_DIR").is_some()
+}
+
 /// Where `openclaw.json` lies that was named, unless somebody says otherwise.
 fn state_dir(args: &Args, from: &Path, ctx: &Context) -> Result<PathBuf, CliError> {
-    let said = ctx.args.state_dir.is_some() || ctx.env.get("EXUVIA_STATE_DIR").is_some();
     match from.parent() {
-        Some(folder) if !said && args.file.is_some() && from.ends_with("openclaw.json") => {
+        Some(folder) if !states_dir(ctx) && args.file.is_some() && from.ends_with("openclaw.json") => {
             Ok(folder.to_owned())
         }
         _ => Ok(settings::state_dir(ctx)?.0),
@@ -161,6 +185,9 @@ fn place(
     }
     let checked = import.draft.check(&output, &ctx.env);
     let checked = checked.map_err(|e| incomplete(&DraftError::Config(e)))?;
+    let mut unset = [checked.unset, import.unset_variables(&ctx.env)].concat();
+    unset.sort();
+    unset.dedup();
     let mut done = Done {
         import,
         from,
@@ -168,7 +195,7 @@ fn place(
         output,
         generated,
         old: None,
-        unset: checked.unset,
+        unset,
     };
     if args.dry_run {
         return Ok(done);
@@ -264,7 +291,7 @@ fn exists(error: &DraftError) -> CliError {
 }
 
 fn show(args: &Args, ctx: &Context, done: &Done) -> Result<(), CliError> {
-    let Import { plugin, answers, notes, .. } = &done.import;
+    let Import { plugin, answers, notes, outside, .. } = &done.import;
     let json = |path: &Path| text::JsonPath::from(path);
     if ctx.output.json {
         let written = done.passphrase_file.as_deref().filter(|_| !args.dry_run);
@@ -278,6 +305,8 @@ fn show(args: &Args, ctx: &Context, done: &Done) -> Result<(), CliError> {
             keys: answers.iter().map(Into::into).collect(),
             notes,
             unset_variables: &done.unset,
+            outside: outside.iter().map(|one| OutsideRow { key: &one.key, path: json(&one.path) }).collect(),
+            old: done.old.as_deref().map(json),
         });
     }
     let mut table = Table::new(&["KEY", "", "HERE", ""], &[]);
@@ -295,11 +324,24 @@ fn show(args: &Args, ctx: &Context, done: &Done) -> Result<(), CliError> {
              its own .env file"
         ));
     }
-    ctx.output.summary(&words(args, done))
+    outside.iter().for_each(|one| ctx.output.warn(&outside_words(one)));
+    ctx.output.summary(&words(args, ctx, done))
+}
+
+/// What to do about a folder that no backup of the state dir takes.
+pub(super) fn outside_words(one: &Outside) -> String {
+    let path = text::show(&one.path);
+    let word = text::shell_word(one.path.as_os_str());
+    format!(
+        "{path} ({}) is not in the state dir, and backups of that do not take it: `exuvia backup {word}` does; as `post` \
+         in [hooks.backup], with the program's full path, it follows each scheduled backup; or move the folder into the \
+         state dir",
+        text::printable(one.key.as_bytes())
+    )
 }
 
 /// What was done, and what comes next.
-fn words(args: &Args, done: &Done) -> String {
+fn words(args: &Args, ctx: &Context, done: &Done) -> String {
     let output = text::show(&done.output);
     if args.dry_run {
         return format!("dry run: {output} was not written");
@@ -311,6 +353,11 @@ fn words(args: &Args, done: &Done) -> String {
         lines.push(format!("{what} {}", text::show(path)));
         lines.push("Keep a copy of it elsewhere: without it nothing can be restored.".to_owned());
     }
-    lines.push("next: `exuvia config check`, `exuvia init`, `exuvia backup`".to_owned());
+    let used = in_force(ctx).and_then(|path| global::absolute(&path).ok());
+    let exuvia = match used.as_ref() == Some(&done.output) {
+        true => "exuvia".to_owned(),
+        false => format!("exuvia --config {}", text::shell_word(done.output.as_os_str())),
+    };
+    lines.push(format!("next: `{exuvia} config check`, `{exuvia} init`, `{exuvia} backup`"));
     lines.join("\n")
 }

@@ -51,8 +51,8 @@ pub(super) struct GlobalArgs {
     #[arg(long, global = true)]
     pub(super) no_progress: bool,
 
-    /// Worker threads [default: one for each processor]
-    #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// Worker threads [env: EXUVIA_THREADS] [default: one for each processor]
+    #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u16).range(1..=i64::from(settings::MAX_THREADS)))]
     pub(super) threads: Option<u16>,
 
     /// Bandwidth for a remote: 10M (MiB a second), 512k:2M (up and down) [env: EXUVIA_BWLIMIT] [default: no
@@ -91,6 +91,13 @@ impl Context {
         Ok(Self { args, env, config, output, exit })
     }
 
+    /// The same for a command that has a use without a configuration file, or with one that cannot be used.
+    pub(super) fn without(args: GlobalArgs, env: Environment, output: Output, exit: Exit) -> Self {
+        let named = args.config.clone().or_else(|| env.path("EXUVIA_CONFIG"));
+        let config = Config::load(&env, named.as_deref()).unwrap_or_default();
+        Self { args, env, config, output, exit }
+    }
+
     /// The state dir as an absolute path.
     pub(super) fn state_dir(&self) -> Result<PathBuf, CliError> {
         settings::state_dir(self).map(|(path, _)| path)
@@ -120,7 +127,7 @@ impl Context {
             key_cache: settings::key_cache(self)?.0,
             monitor: Arc::<Screen>::clone(&screen),
             clock: Arc::new(SystemClock::new()),
-            threads: settings::threads(self).0,
+            threads: settings::threads(self)?.0,
         };
         Ok(Opened { session, screen, situation, default_key: obtained.default_key })
     }
@@ -139,7 +146,7 @@ impl Context {
             key_cache: settings::key_cache(self)?.0,
             monitor: Arc::new(Screen::new(self.output.clone(), Arc::new(AtomicBool::new(false)))),
             clock: Arc::new(SystemClock::new()),
-            threads: settings::threads(self).0,
+            threads: settings::threads(self)?.0,
         })
     }
 }

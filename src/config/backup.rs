@@ -1,5 +1,7 @@
 //! The table `[backup]`: what every backup of the state dir takes.
 
+use ignore::gitignore::GitignoreBuilder;
+
 use super::ConfigError;
 use super::error::nearest;
 use super::reader::{Fields, Key, Reader, Schema};
@@ -98,7 +100,7 @@ pub(super) fn table(reader: &Reader<'_>, mut fields: Fields<'_, '_>) -> Result<B
     let skip = fields.read(reader, "skip_if_unchanged", switch)?;
     Ok(BackupConfig {
         include: include(reader, &mut fields)?,
-        exclude: list(&mut fields, "exclude"),
+        exclude: exclude(reader, &mut fields)?,
         profile: profile.unwrap_or_default(),
         tags: list(&mut fields, "tags"),
         skip_if_unchanged: skip.unwrap_or(false),
@@ -108,6 +110,24 @@ pub(super) fn table(reader: &Reader<'_>, mut fields: Fields<'_, '_>) -> Result<B
 fn list(fields: &mut Fields<'_, '_>, name: &str) -> Vec<String> {
     let field = fields.take(name);
     field.map(|field| field.items.iter().map(|item| item.to_string()).collect()).unwrap_or_default()
+}
+
+/// Patterns that a backup will understand: what is wrong with one shows before the first night.
+fn exclude(reader: &Reader<'_>, fields: &mut Fields<'_, '_>) -> Result<Vec<String>, ConfigError> {
+    let Some(field) = fields.take("exclude") else { return Ok(Vec::new()) };
+    for item in &field.items {
+        check_pattern(item).map_err(|what| {
+            reader.error(field.line, format!("`exclude` has a pattern that cannot be understood: {what}"))
+        })?;
+    }
+    Ok(field.items.iter().map(|item| item.to_string()).collect())
+}
+
+/// Whether a text is a pattern in gitignore's syntax; else what is wrong with it.
+pub(super) fn check_pattern(pattern: &str) -> Result<(), String> {
+    let mut builder = GitignoreBuilder::new("");
+    let added = builder.add_line(None, pattern).and_then(|builder| builder.build());
+    added.map(drop).map_err(|e| e.to_string())
 }
 
 /// Names of sets, also with commas between them as `--include` takes them.

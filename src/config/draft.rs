@@ -38,6 +38,9 @@ const BESIDE: [(&str, &str); 4] = [
 /// Stands for variables that are not set while a draft is read back: JSON, since tokens are.
 const PLACEHOLDER: &str = "{}";
 
+/// Older files that are kept beside the one in force.
+const MOST_KEPT: usize = 1000;
+
 /// A value of a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
@@ -88,7 +91,7 @@ impl Value {
 pub enum Replace {
     /// It stays, and the draft is not written.
     No,
-    /// It is kept beside the new one, with `.old` after its name.
+    /// It is kept beside the new one, with `.old` after its name, or `.old-2` and so on.
     Yes,
 }
 
@@ -175,6 +178,11 @@ impl Draft {
         self.entries.retain(|(t, n, _)| t != table || n != name);
     }
 
+    /// Takes all keys of a table out again.
+    pub fn unset_table(&mut self, table: &str) {
+        self.entries.retain(|(t, _, _)| t != table);
+    }
+
     /// The value of a key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Value> {
@@ -259,9 +267,7 @@ impl Draft {
         fs::create_private_dir_all(folder).map_err(failed(folder))?;
         let old = match (replace, old_text(&real)) {
             (Replace::Yes, Ok(Some(old))) => {
-                let kept = format!("{name}.old");
-                fs::write_atomic(folder, &kept, &old, 0o600).map_err(failed(&folder.join(&kept)))?;
-                Some(folder.join(kept))
+                Some(keep(folder, name, &old).map_err(failed(&folder.join(format!("{name}.old"))))?)
             }
             (Replace::Yes, Err(source)) => return Err(failed(&real)(source)),
             _ => None,
@@ -277,6 +283,20 @@ impl Draft {
             Err(e) => Err(failed(&real)(e)),
         }
     }
+}
+
+/// Puts a text beside the file that it stood in, under the first name that nobody has: an earlier one that was kept
+/// may be the only one of its kind, too.
+fn keep(folder: &Path, name: &str, text: &[u8]) -> io::Result<PathBuf> {
+    for number in 1..=MOST_KEPT {
+        let kept = if number == 1 { format!("{name}.old") } else { format!("{name}.old-{number}") };
+        match fs::write_new(folder, &kept, text, 0o600) {
+            Ok(()) => return Ok(folder.join(kept)),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, "there are too many older ones beside it"))
 }
 
 /// Writes a secret into a new file that only its owner can read, with the folders above it
@@ -436,7 +456,13 @@ mod tests {
         assert_eq!((std::fs::read(&old).unwrap(), link.is_symlink()), (first, true));
         assert_eq!(old.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert!(std::fs::read_to_string(&path).unwrap().contains("key_cache = false"));
-        let names = std::fs::read_dir(dir.path().join("new")).unwrap().count();
-        assert_eq!(names, 2, "nothing else is left");
+        let names = || std::fs::read_dir(dir.path().join("new")).unwrap().count();
+        assert_eq!(names(), 2, "nothing else is left");
+        // What was kept once is kept for good.
+        let first = std::fs::read(&old).unwrap();
+        let second = draft().write(&path, &env(), Replace::Yes).unwrap().old.unwrap();
+        assert_eq!(second.file_name().unwrap(), "config.toml.old-2");
+        assert!(std::fs::read_to_string(&second).unwrap().contains("key_cache = false"));
+        assert_eq!((std::fs::read(&old).unwrap(), names()), (first, 3));
     }
 }

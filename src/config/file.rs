@@ -152,6 +152,9 @@ pub struct Config {
     pub hooks: HooksConfig,
     /// Everything that stands in the file, in its order.
     pub settings: Vec<Setting>,
+    /// Environment variables that it refers to by `${NAME}`, in order. What shell commands refer to is not among
+    /// them.
+    pub variables: Vec<String>,
     /// What is not wrong, but not good either.
     pub warnings: Vec<String>,
 }
@@ -231,7 +234,7 @@ impl Config {
         path: &Path,
         env: &Environment,
     ) -> Result<(Self, Option<usize>), ConfigError> {
-        let reader = Reader { path, text, env };
+        let reader = Reader::new(path, text, env);
         let table = DeTable::parse(text)
             .map_err(|e| reader.error(reader.line(&e.span().unwrap_or_default()), e.message()))?;
         let mut top = reader.table(table.get_ref(), &SCHEMA)?;
@@ -306,6 +309,7 @@ impl Config {
             config.prune_grace =
                 Some(grace.map_err(|what| reader.error(field.line, format!("`prune_grace` {what}")))?);
         }
+        config.variables = reader.variables();
         let Settings { mut rows, secret } = settings;
         rows.sort_by_key(|row| row.line);
         config.settings = rows;

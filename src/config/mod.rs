@@ -32,4 +32,4 @@ pub use retention::retention;
 pub use schedule::{LogFormat, OnCondition, ScheduleConfig};
 pub use start::StartConfig;
 pub use triggers::TriggersConfig;
-pub use values::{bandwidth, connections, duration, switch, transactions};
+pub use values::{bandwidth, connections, duration, shell_variables, switch, transactions};

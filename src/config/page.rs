@@ -138,25 +138,33 @@ mod tests {
         }
     }
 
+    /// A default as a value of the file; `None` for one that is told in words.
+    fn value(key: &KeyDoc) -> Option<String> {
+        Some(match key.default {
+            "" => return None,
+            // They come from the system, or from other keys.
+            text if text.contains(' ')
+                || text.contains('$')
+                || matches!(key.name, "timezone" | "promise") =>
+            {
+                return None;
+            }
+            "on" if !key.takes.starts_with("off;") => "true".to_owned(),
+            "off" if !key.takes.starts_with("off;") => "false".to_owned(),
+            text => format!("\"{text}\""),
+        })
+    }
+
     /// What the page calls a default is what holds without the key.
     #[test]
     fn defaults_are_true() {
         let empty = parse("");
         let mut compared = 0;
+        let by_itself = |name: &str| !name.starts_with("remote") && name != "retention";
         for page in keys() {
-            let Some(table) = page.name.filter(|table| !table.starts_with("remote") && *table != "retention")
-            else {
-                continue;
-            };
-            for key in page.keys.iter().filter(|key| !key.default.is_empty()) {
-                if matches!(key.name, "timezone" | "promise") {
-                    continue;
-                }
-                let value = if matches!(key.default, "on" | "off") && !key.takes.starts_with("off;") {
-                    if key.default == "on" { "true" } else { "false" }.to_owned()
-                } else {
-                    format!("\"{}\"", key.default)
-                };
+            let Some(table) = page.name.filter(|table| by_itself(table)) else { continue };
+            for key in &page.keys {
+                let Some(value) = value(key) else { continue };
                 let given = parse(&format!("[{table}]\n{} = {value}", key.name));
                 let all = |c: &Config| {
                     (c.backup.clone(), c.schedule.clone(), c.start.clone(), c.health.clone(), c.hooks.clone())
@@ -167,5 +175,40 @@ mod tests {
             }
         }
         assert!(compared > 20, "{compared}");
+    }
+
+    /// In `[remote]` a default is what is there when the key is left out, whatever the provider.
+    #[test]
+    fn defaults_of_remote_and_retention_are_true() {
+        let pages = keys();
+        let page = |name: &str| pages.iter().find(|page| page.name == Some(name)).unwrap();
+        let providers = [
+            "provider = \"s3\"\nbucket = \"b\"",
+            "provider = \"custom\"\nrclone_type = \"sftp\"",
+            "provider = \"gdrive\"\ntoken = \"{}\"",
+        ];
+        let mut compared = Vec::new();
+        for key in
+            page("remote").keys.iter().filter(|key| !crate::config::remote::RUNNING.contains(&key.name))
+        {
+            let Some(value) = value(key) else { continue };
+            for provider in providers {
+                let text = format!("[remote]\n{provider}\n{} = {value}", key.name);
+                let env = Environment::of(&[("HOME", "/h")]);
+                let Ok((given, _)) = Config::parse(&text, Path::new("/c/config.toml"), &env) else {
+                    continue;
+                };
+                assert_eq!(given.remote, parse(&format!("[remote]\n{provider}")).remote, "{text}");
+                compared.push(key.name);
+            }
+        }
+        assert!(compared.contains(&"prefix"), "{compared:?}");
+        for key in page("retention").keys.iter() {
+            let Some(value) = value(key) else { continue };
+            let with = |text: &str| parse(&format!("[retention]\nyearly = 9\n{text}")).retention;
+            if key.name != "yearly" {
+                assert_eq!(with(&format!("{} = {value}", key.name)), with(""), "{}", key.name);
+            }
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Reads the tables of the configuration file into fields, and says with its line what is wrong.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +10,7 @@ use toml::de::{DeString, DeTable, DeValue};
 use zeroize::Zeroizing;
 
 use super::error::nearest;
-use super::values::{ReferenceError, expand};
+use super::values::{ReferenceError, expand, references};
 use super::{ConfigError, Environment};
 
 /// More values than these are no list that anybody wrote.
@@ -161,7 +163,20 @@ impl Fields<'_, '_> {
 pub(super) struct Reader<'a> {
     pub(super) path: &'a Path,
     pub(super) text: &'a str,
-    pub(super) env: &'a Environment,
+    env: &'a Environment,
+    /// The variables that it refers to, as far as it was read.
+    variables: RefCell<BTreeSet<String>>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(path: &'a Path, text: &'a str, env: &'a Environment) -> Self {
+        Self { path, text, env, variables: RefCell::default() }
+    }
+
+    /// The variables that the file refers to, once it was read.
+    pub(super) fn variables(self) -> Vec<String> {
+        self.variables.into_inner().into_iter().collect()
+    }
 }
 
 impl Reader<'_> {
@@ -291,6 +306,7 @@ impl Reader<'_> {
             return Ok((Zeroizing::new(text.to_owned()), true));
         }
         let expanded = expand(text, self.env).map_err(|e| self.reference(spelled, line, &e))?;
+        self.variables.borrow_mut().extend(references(text));
         Ok((expanded.text, !expanded.referred))
     }
 

@@ -76,6 +76,30 @@ fn is_variable(name: &str) -> bool {
     name.chars().all(word) && name.starts_with(|c: char| !c.is_ascii_digit())
 }
 
+/// The variables that a shell command names, and whether it fails without: only `${NAME:?...}` and `${NAME?...}` are
+/// certain to. What is between single quotes counts too, which a shell would leave alone.
+#[must_use]
+pub fn shell_variables(command: &str) -> Vec<(String, bool)> {
+    let mut found: Vec<(String, bool)> = Vec::new();
+    for piece in command.split('$').skip(1) {
+        let (braced, rest) = piece.strip_prefix('{').map_or((false, piece), |rest| (true, rest));
+        let end = rest.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
+        let (name, after) = rest.split_at(end);
+        if name.is_empty() || !is_variable(name) {
+            continue;
+        }
+        let must = braced && (after.starts_with(":?") || after.starts_with('?'));
+        // What has a value of its own for want of one is not wanted.
+        let may = braced && after.trim_start_matches(':').starts_with(['-', '+', '=']);
+        match found.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known |= must,
+            None if may => {}
+            None => found.push((name.to_owned(), must)),
+        }
+    }
+    found
+}
+
 /// A bandwidth limit in rclone's words: `10M`, `512k:1M` (up and down), `off`, or a timetable of these.
 /// Without a unit a number means KiB a second.
 pub fn bandwidth(text: &str) -> Result<String, &'static str> {
@@ -240,6 +264,17 @@ mod tests {
         for form in ["${A", "${}", "${A-x}", "${1A}", "a${ A}"] {
             assert_eq!(text(form), Err(ReferenceError::Form), "{form}");
         }
+    }
+
+    #[test]
+    fn a_command_names_variables() {
+        let named = |command: &str| -> Vec<String> {
+            let mark = |(name, must)| if must { format!("{name}!") } else { name };
+            shell_variables(command).into_iter().map(mark).collect()
+        };
+        assert_eq!(named("printf %s 'a'\"${P_1:?is not set}\""), ["P_1!"]);
+        assert_eq!(named("cat $HOME/x ${A?} ${B} $A $1 $$ $(ls) ${#C} $"), ["HOME", "A!", "B"]);
+        assert_eq!(named("${A:-x} ${B-x} ${C:+x} ${D:=x} plain"), [""; 0]);
     }
 
     #[test]

@@ -178,6 +178,66 @@ fn backups_of_the_state_dir_take_what_the_file_says() {
     assert!(listed("latest").contains("b.tmp"));
 }
 
+/// What the page calls a default is what is in force without the key.
+#[test]
+fn defaults_of_the_page_are_those_in_force() {
+    let place = Place::new();
+    let keys = place.run(&["--json", "config", "keys"]).exits(0).summary();
+    let shown = place.run(&["--json", "config", "show"]).exits(0).summary();
+    let home = place.path("home");
+    let mut compared = 0;
+    for key in keys.as_array().unwrap().iter().filter(|key| key["table"].is_null()) {
+        let Some(default) = key["default"].as_str() else { continue };
+        let default = default.rsplit(" or ").next().unwrap().replace('~', home.to_str().unwrap());
+        let value = row(&shown, key["key"].as_str().unwrap())["value"].as_str();
+        let no_limit = value.is_none() && ["off", "0"].contains(&default.as_str());
+        assert!(no_limit || value == Some(&default), "{key}: {value:?}");
+        compared += 1;
+    }
+    assert!(compared >= 13, "{compared}");
+}
+
+/// Who has broken the file, or has none yet, is helped all the same.
+#[test]
+fn a_broken_configuration_is_in_nobodys_way() {
+    let mut place = with_openclaw(&format!("{{'b2-backup': {{{B2}}}}}"));
+    place.write(FILE, "nonsense = 1\n");
+    place.run(&["config", "keys", "schedule"]).exits(0);
+    place.run(&["config", "check"]).exits(2);
+    place.run(&["config", "import", "--dry-run"]).exits(0);
+    place.run(&["config", "import"]).exits(1);
+    place.run(&["config", "import", "--force"]).exits(0);
+    place.run(&["config", "check"]).exits(0);
+    assert_eq!(fs::read_to_string(place.path(&format!("{FILE}.old"))).unwrap(), "nonsense = 1\n");
+    // Where --config or the variable say, and what follows says so, too.
+    let run = place.run(&["--config", "my new.toml", "config", "import"]).exits(0);
+    let named = place.path("my new.toml");
+    assert!(named.exists());
+    let next = format!("`exuvia --config '{}' config check`", named.display());
+    assert!(run.text().contains(&next), "{}", run.text());
+    place.set("EXUVIA_CONFIG", place.path("other.toml").to_str().unwrap());
+    let run = place.run(&["config", "import"]).exits(0);
+    assert!(
+        place.path("other.toml").exists() && run.text().contains("`exuvia config check`"),
+        "{}",
+        run.text()
+    );
+    let run = place.run(&["config", "import", "--output", "third.toml"]).exits(0);
+    assert!(run.text().contains("third.toml config check`"), "{}", run.text());
+}
+
+#[test]
+fn a_folder_of_an_agent_that_is_elsewhere_is_told_of() {
+    let place = with_openclaw(&format!(
+        "{{agents: {{defaults: {{workspace: '/data/it\\'s mine'}}}}, 'b2-backup': {{{B2}}}}}"
+    ));
+    let run = place.run(&["config", "import", "--dry-run"]).exits(0);
+    assert!(run.stderr.contains(r"`exuvia backup '/data/it'\''s mine'`"), "{}", run.stderr);
+    let summary = place.run(&["--json", "config", "import", "--dry-run"]).exits(0).summary();
+    assert_eq!(summary["outside"][0]["key"], "agents.defaults.workspace");
+    assert_eq!(summary["outside"][0]["path"], "/data/it's mine");
+}
+
 const B2: &str = "keyId: '004a', applicationKey: 'hunter2', bucket: 'my-openclaw-backups'";
 
 fn with_openclaw(config: &str) -> Place {
@@ -221,7 +281,7 @@ fn an_import_replaces_only_when_asked_and_loses_no_key() {
     let error = place.run(&["--json", "config", "import"]).exits(1).error();
     assert!(error["hint"].as_str().unwrap().contains("--force"), "{error}");
     let summary = place.run(&["--json", "config", "import", "--force"]).exits(0).summary();
-    assert_eq!((read("config.toml.old"), read("imported.key")), (config, key.clone()));
+    assert_eq!((read("config.toml.old"), read("imported.key")), (config.clone(), key.clone()));
     let keys = summary["keys"].as_array().unwrap();
     let secret = keys.iter().find(|row| row["key"] == "applicationKey").unwrap();
     assert_eq!((&secret["fate"], &secret["to"]), (&"taken".into(), &"remote.secret".into()));
@@ -243,6 +303,9 @@ fn an_import_replaces_only_when_asked_and_loses_no_key() {
         assert_eq!(fs::read_to_string(written).unwrap(), format!("{passphrase}\n"));
     }
     assert_eq!(read("imported.key"), key);
+    // Nor does what was kept of the configuration.
+    assert_eq!(read("config.toml.old"), config);
+    assert!(read("config.toml.old-3").contains("imported.passphrase"));
 }
 
 #[test]
@@ -289,8 +352,10 @@ fn variables_that_are_not_set_are_told_of() {
     );
     place.set("ID", "hunter2");
     let run = place.run(&["config", "import"]).exits(0);
-    assert!(run.stderr.contains("repository: KEY;"), "{}", run.stderr);
-    assert!(run.stderr.contains("BACKUP_PASSPHRASE, which has the passphrase, is not set here"));
+    assert!(run.stderr.contains("repository: BACKUP_PASSPHRASE, KEY;"), "{}", run.stderr);
+    let again = place.run(&["--json", "config", "import", "--force"]).exits(0).summary();
+    assert_eq!(again["unset_variables"], serde_json::json!(["BACKUP_PASSPHRASE", "KEY"]));
+    fs::remove_file(place.path(&format!("{FILE}.old"))).unwrap();
     let text = fs::read_to_string(place.path(FILE)).unwrap();
     assert!(text.contains("key_id = \"${ID}\"") && !text.contains("hunter2"), "{text}");
     assert_eq!(names(&place.path("home/.config/exuvia")), ["config.toml"]);

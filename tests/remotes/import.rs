@@ -2,6 +2,8 @@
 //! to the same storage.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use crate::servers::{BUCKET, KEY, Kind, SECRET, Service, Version};
 use crate::support::{Place, picture, put, same};
@@ -33,6 +35,33 @@ const B2: &str = r#"{ "plugins": { "entries": { "openclaw-b2-backup": { "enabled
     "keyId": "ACCESS", "applicationKey": "SECRET", "bucket": "BUCKET", "region": "us-east-1",
     "endpoint": "ENDPOINT", "schedule": "daily", "encrypt": true, "keepSnapshots": 10 } } } } }"#;
 
+/// The same as most have it: by B2's own interface.
+const NATIVE_B2: &str = r#"{ "plugins": { "entries": { "openclaw-b2-backup": { "enabled": true, "config": {
+    "keyId": "ACCESS", "applicationKey": "SECRET", "bucket": "BUCKET", "prefix": "agents/one",
+    "schedule": "daily" } } } } }"#;
+
+/// There is no server of B2 for tests: what rclone is told of B2 is noted, and then told of a service that speaks S3,
+/// by which the same account, key, bucket and folder are reached.
+fn in_place_of_b2(place: &Place, port: u16) -> PathBuf {
+    let script = format!(
+        "#!/bin/sh\n\
+         case \"$RCLONE_CONFIG_EXUVIA_TYPE\" in b2) ;; *) exec \"{real}\" \"$@\" ;; esac\n\
+         {{ env | grep ^RCLONE_CONFIG_EXUVIA; echo \"$*\"; }} >\"{told}\"\n\
+         export RCLONE_CONFIG_EXUVIA_TYPE=s3 RCLONE_CONFIG_EXUVIA_PROVIDER=Other\n\
+         export RCLONE_CONFIG_EXUVIA_ENDPOINT=http://127.0.0.1:{port} RCLONE_CONFIG_EXUVIA_REGION=us-east-1\n\
+         export RCLONE_CONFIG_EXUVIA_ACCESS_KEY_ID=\"$RCLONE_CONFIG_EXUVIA_ACCOUNT\"\n\
+         export RCLONE_CONFIG_EXUVIA_SECRET_ACCESS_KEY=\"$RCLONE_CONFIG_EXUVIA_KEY\"\n\
+         unset RCLONE_CONFIG_EXUVIA_ACCOUNT RCLONE_CONFIG_EXUVIA_KEY RCLONE_CONFIG_EXUVIA_HARD_DELETE\n\
+         exec \"{real}\" \"$@\"\n",
+        real = Version::New.program().display(),
+        told = place.path("told").display(),
+    );
+    let path = place.path("rclone");
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
 /// Imports, and does what the user is told to do next. Returns what was said.
 fn import_and_back_up(kind: Kind, config: &str, prefix: &str, leaves_out: &str) -> String {
     let service = Service::start(kind);
@@ -47,6 +76,11 @@ fn import_and_back_up(kind: Kind, config: &str, prefix: &str, leaves_out: &str) 
         .set("BACKUP_PASSPHRASE", "of the earlier tool")
         .set("R2_ACCESS_KEY", KEY)
         .set("R2_SECRET_KEY", SECRET);
+    if config == NATIVE_B2 {
+        let program = in_place_of_b2(&place, service.port());
+        place.set("EXUVIA_RCLONE", program.to_str().unwrap());
+    }
+    let native = config == NATIVE_B2;
     let config = config
         .replace("ENDPOINT", &format!("http://127.0.0.1:{}", service.port()))
         .replace("\"ACCESS\"", &format!("\"{KEY}\""))
@@ -93,6 +127,16 @@ fn import_and_back_up(kind: Kind, config: &str, prefix: &str, leaves_out: &str) 
     }
     same(&found, &wanted, "restored");
     place.is_sound();
+    if native {
+        let told = fs::read_to_string(place.path("told")).unwrap();
+        let lines: Vec<&str> = told.lines().collect();
+        let (arguments, lines) = lines.split_last().unwrap();
+        let place = format!("REPO_REMOTE=exuvia:{BUCKET}/{prefix}/");
+        for wanted in ["_ACCOUNT=accesskey", "_HARD_DELETE=true", "_KEY=secretsecret", "_TYPE=b2", &place] {
+            assert!(lines.contains(&format!("RCLONE_CONFIG_EXUVIA{wanted}").as_str()), "{wanted}: {told}");
+        }
+        assert!(!arguments.contains(SECRET), "{arguments}");
+    }
     said
 }
 
@@ -118,4 +162,10 @@ fn b2_backup() {
         let said = import_and_back_up(kind, B2, "exuvia/openclaw-backup", "");
         assert!(said.contains("a new key is in"), "{said}");
     }
+}
+
+#[test]
+fn b2_backup_by_its_own_interface() {
+    let said = import_and_back_up(Kind::S3, NATIVE_B2, "exuvia/agents/one", "");
+    assert!(said.contains("a new key is in"), "{said}");
 }

@@ -22,6 +22,11 @@ impl Block {
         format!("{}{key}", self.above)
     }
 
+    /// Whether nothing is in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
     pub(super) fn has(&self, key: &str) -> bool {
         // Nobody says anything with null.
         self.map.get(key).is_some_and(|value| !value.is_null())

@@ -8,6 +8,7 @@ mod json;
 mod rclone_conf;
 mod text;
 mod workspace_sync;
+mod workspaces;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value as Json};
 
 use self::block::Block;
+pub use self::workspaces::Outside;
 use super::Environment;
 use super::draft::{Draft, Value};
 use crate::model::{Classify, ErrorClass, Secret};
@@ -165,8 +167,8 @@ pub struct Answer {
 pub enum Passphrase {
     /// This one. It belongs into a file of its own, which `passphrase_file` names.
     Given(Secret),
-    /// The draft says how to get it.
-    Configured,
+    /// The draft says how to get it, by these variables.
+    Configured(Vec<String>),
     /// The plugin had none.
     Generate,
 }
@@ -184,13 +186,47 @@ pub struct Import {
     pub answers: Vec<Answer>,
     /// What the user should know beyond single keys.
     pub notes: Vec<String>,
+    /// Folders of agents that a backup of the state dir does not take.
+    pub outside: Vec<Outside>,
+}
+
+impl Import {
+    /// Variables that the passphrase comes from and that are not set here.
+    #[must_use]
+    pub fn unset_variables(&self, env: &Environment) -> Vec<String> {
+        match &self.passphrase {
+            Passphrase::Configured(names) => {
+                names.iter().filter(|name| env.get(name).is_none()).cloned().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// What is known while a block is read.
 struct Site<'a> {
     /// The folder of the file that has the block.
     folder: &'a Path,
+    /// What is to be backed up, where the plugin keeps files of its own.
+    state_dir: &'a Path,
     env: &'a Environment,
+}
+
+impl<'a> Site<'a> {
+    fn of(file: &'a Path, state_dir: &'a Path, env: &'a Environment) -> Self {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        Self { folder: folder.unwrap_or(Path::new(".")), state_dir, env }
+    }
+
+    /// A path of the file: `~/` is the home directory, and relative ones start at the file's folder.
+    fn local(&self, text: &str) -> PathBuf {
+        let home = self.env.home();
+        match (text.strip_prefix("~/"), home) {
+            (Some(rest), Some(home)) => home.join(rest),
+            (None, Some(home)) if text == "~" => home,
+            _ => self.folder.join(text),
+        }
+    }
 }
 
 /// The file that is read when none is named.
@@ -209,8 +245,7 @@ pub fn import(
 ) -> Result<Import, ImportError> {
     let whole = json::read(path)?;
     let (plugin, entry) = find(&whole, path, plugin)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let site = Site { folder, env };
+    let site = Site::of(path, state_dir, env);
     let mut draft = Draft::new(&format!("Imported from {} by `exuvia config import`", path.display()));
     draft.set("state_dir", Value::text(state_dir.to_string_lossy()));
     let mut report = Report::default();
@@ -220,7 +255,16 @@ pub fn import(
         Plugin::B2Backup => b2_backup::read(config, &site, &mut draft, &mut report)?,
     };
     let Report { answers, notes } = report;
-    Ok(Import { plugin, draft, passphrase, answers, notes })
+    let outside = workspaces::outside(&whole, &site);
+    Ok(Import { plugin, draft, passphrase, answers, notes, outside })
+}
+
+/// Folders of agents that the file `path` puts outside of the state dir; none where it cannot be understood.
+#[must_use]
+pub fn outside(path: &Path, state_dir: &Path, env: &Environment) -> Vec<Outside> {
+    json::read(path)
+        .map(|whole| workspaces::outside(&whole, &Site::of(path, state_dir, env)))
+        .unwrap_or_default()
 }
 
 /// The entry of the one plugin that is wanted, or that is there.

@@ -164,7 +164,9 @@ fn workspace_sync_with_sync_and_backup() {
     assert_eq!(config.backup.include, ["workspace", "config", "cron", "memory", "sessions", "transcripts"]);
     // As the plugin does, the backup leaves out what the sync leaves out.
     assert_eq!(config.backup.exclude, [".git", "node_modules", "*.log"]);
-    assert_eq!(import.passphrase, Passphrase::Configured);
+    assert_eq!(import.passphrase, Passphrase::Configured(vec!["BACKUP_PASSPHRASE".to_owned()]));
+    assert_eq!(import.unset_variables(&Environment::of(VARIABLES)), ["BACKUP_PASSPHRASE"]);
+    assert_eq!(import.unset_variables(&Environment::of(&[("BACKUP_PASSPHRASE", "x")])), [""; 0]);
     let command = config.passphrase_command.as_deref();
     assert_eq!(command, Some("printf %s \"${BACKUP_PASSPHRASE:?is not set}\""));
     assert_eq!(
@@ -205,13 +207,13 @@ fn workspace_sync_with_sync_and_backup() {
 fn workspace_sync_in_its_flat_form() {
     let (import, config) = imported(
         "{provider: 's3', bucket: 'b', prefix: 'p', interval: 60, encrypt: true, passphrase: 'hunter $ 2', \
-         include: ['workspace', 'config', 'nonsense'], retain: 5, exclude: ['**/cache/**', 'a/b', '!x'], \
+         include: ['workspace', 'config', 'nonsense'], retain: 5, exclude: ['**/cache/**', 'a/b', '!x', '{a,b}', '/**', 'x[z-a]'], \
          s3: {endpoint: 'http://h:1', region: 'us-east-1', accessKeyId: 'i', secretAccessKey: 's', bucket: 'other'}, \
          mode: 'mirror', unheard: {of: 1}}",
     );
     assert_eq!(config.schedule.backup, Schedule::Every(std::time::Duration::from_secs(300)));
     assert_eq!((remote(&config).bucket.as_deref(), remote(&config).prefix.as_str()), (Some("b"), "p/exuvia"));
-    assert_eq!(config.backup.exclude, ["cache", "**/a/b", "\\!x"]);
+    assert_eq!(config.backup.exclude, ["cache", "**/a/b", "\\!x", "\\{a,b\\}"]);
     assert_eq!(import.passphrase, Passphrase::Given(secret("hunter $ 2")));
     assert_eq!(config.retention, Some(Policy { last: 5, ..Policy::default() }));
     let answers = &import.answers;
@@ -223,6 +225,7 @@ fn workspace_sync_in_its_flat_form() {
             "bucket taken remote.bucket",
             "encrypt not needed -",
             "exclude changed backup.exclude",
+            "exclude not understood -",
             "include not understood -",
             "include taken backup.include",
             "interval changed schedule.backup",
@@ -339,6 +342,143 @@ fn a_remote_that_rclone_has_is_used_as_it_is() {
     assert!(error.to_string().contains("has no remote [third]"), "{error}");
 }
 
+/// A folder with `openclaw.json`, and a state dir elsewhere that has an `rclone.conf` of the plugin's.
+fn with_rclone_conf(conf: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("state/.config/rclone/rclone.conf");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, conf).unwrap();
+    (dir, file)
+}
+
+fn imported_in(dir: &Path, text: &str) -> Result<(Import, crate::config::Config), ImportError> {
+    let path = dir.join("openclaw.json");
+    std::fs::write(&path, text).unwrap();
+    let env = Environment::of(VARIABLES);
+    let import = import(&path, None, &dir.join("state"), &env)?;
+    let config = import.draft.check(Path::new("/c/x.toml"), &env).unwrap().config;
+    Ok((import, config))
+}
+
+/// As the plugin's documentation begins: where to, and how; the token is in the plugin's own `rclone.conf`.
+const DOCUMENTED: &str = r#"{ "plugins": { "entries": { "openclaw-workspace-sync": { "enabled": true, "config": {
+  "provider": "dropbox", "mode": "mailbox", "remotePath": "", "localPath": "/", "interval": 60, "timeout": 1800,
+  "onSessionStart": true, "onSessionEnd": false, "exclude": [".git/**", "node_modules/**", "*.log"] } } } } }"#;
+
+#[test]
+fn the_first_documented_example_is_imported() {
+    let (dir, file) = with_rclone_conf("[cloud]\ntype = dropbox\ntoken = {}\n");
+    let (import, config) = imported_in(dir.path(), DOCUMENTED).unwrap();
+    let want = Provider::Rclone { remote: secret("cloud:exuvia"), config: Some(file) };
+    assert_eq!(remote(&config).provider, want);
+    assert!(import.notes.iter().any(|note| note.contains("[cloud]")), "{:?}", import.notes);
+    assert!(import.notes.iter().any(|note| note.contains("deletes what it does not know")));
+    // Beside openclaw.json, when the state dir has none.
+    std::fs::rename(dir.path().join("state/.config"), dir.path().join(".config")).unwrap();
+    let (_, config) = imported_in(dir.path(), DOCUMENTED).unwrap();
+    let file = dir.path().join(".config/rclone/rclone.conf");
+    let want = Provider::Rclone { remote: secret("cloud:exuvia"), config: Some(file.clone()) };
+    assert_eq!(remote(&config).provider, want);
+    std::fs::write(&file, "[cloud]\ntype = drive\n").unwrap();
+    let error = imported_in(dir.path(), DOCUMENTED).unwrap_err();
+    assert!(error.to_string().contains("has no remote [cloud] or [backup]"), "{error}");
+}
+
+#[test]
+fn remotes_have_the_names_of_either_half_or_the_usual_ones() {
+    let conf = "[backup]\ntype = s3\n[mine]\ntype = dropbox\n[cloud]\ntype = dropbox\n[own]\ntype = drive\n";
+    let (dir, _) = with_rclone_conf(conf);
+    let opened = |text: &str| {
+        let (import, config) = imported_in(dir.path(), text).unwrap_or_else(|e| panic!("{text}: {e}"));
+        let Provider::Rclone { remote, .. } = &remote(&config).provider else { panic!("{text}") };
+        (remote.expose().to_owned(), fates(&import))
+    };
+    for (text, want) in [
+        ("{backup: {provider: 's3', bucket: 'b'}}", "backup:b/exuvia"),
+        ("{backup: {remoteName: 'own', provider: 'gdrive'}}", "own:exuvia"),
+        ("{sync: {provider: 'dropbox', remoteName: 'mine'}}", "mine:exuvia"),
+        ("{sync: {provider: 'dropbox'}, backup: {prefix: 'p', enabled: true}}", "backup:p/exuvia"),
+        ("{sync: {provider: 's3', remotePath: 'bucket/share'}}", "backup:bucket/exuvia"),
+        ("{provider: 'dropbox', mode: 'mirror', remoteName: 'mine'}", "mine:exuvia"),
+    ] {
+        assert_eq!(opened(text).0, want, "{text}");
+    }
+    let (_, fates) = opened("{sync: {provider: 'dropbox', remoteName: 'mine', configPath: ''}}");
+    assert!(fates.contains(&"sync.remoteName taken remote.remote".to_owned()), "{fates:?}");
+    // A remote of another kind would be another place.
+    let (dir, _) = with_rclone_conf("[cloud]\ntype = dropbox\n");
+    let error =
+        imported_in(dir.path(), "{sync: {provider: 'dropbox'}, backup: {provider: 's3', bucket: 'b'}}");
+    assert!(error.unwrap_err().to_string().contains("has no remote [backup] or [cloud]"));
+}
+
+#[test]
+fn a_sync_that_would_delete_the_repository_is_told_of() {
+    let told = |sync: &str, backup: &str| {
+        let s3 = "accessKeyId: 'i', secretAccessKey: 's'";
+        let text = format!(
+            "{{sync: {{provider: 's3', mode: 'mailbox', {sync}, s3: {{{s3}, bucket: 'b'}}}}, backup: {{provider: 's3', {backup}, \
+             s3: {{{s3}}}}}}}"
+        );
+        let (import, _) = imported(&text);
+        import.notes.iter().any(|note| note.contains("deletes what it does not know"))
+    };
+    // What the plugin hands rclone is the path alone: its first folder is the bucket.
+    assert!(told("remotePath: 'b'", "bucket: 'b'"));
+    assert!(told("remotePath: '/b/agents/'", "bucket: 'b', prefix: 'agents/one'"));
+    assert!(told("remotePath: ''", "bucket: 'other'"));
+    // And as its documentation has it.
+    assert!(told("remotePath: 'agents'", "bucket: 'b', prefix: 'agents'"));
+    assert!(!told("remotePath: 'b/share'", "bucket: 'b', prefix: 'agents'"));
+    assert!(!told("remotePath: 'c'", "bucket: 'b'"));
+}
+
+#[test]
+fn folders_of_agents_outside_of_the_state_dir_are_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let real = dir.path().canonicalize().unwrap();
+    std::fs::create_dir_all(real.join("state/workspace")).unwrap();
+    std::fs::create_dir(real.join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(real.join("elsewhere"), real.join("state/linked")).unwrap();
+    let path = real.join("openclaw.json");
+    let state = real.join("state");
+    let shown = real.display();
+    std::fs::write(
+        &path,
+        format!(
+            "{{agents: {{defaults: {{workspace: '{shown}/state/workspace'}}, \
+             entries: {{a: {{workspace: '/data/a', agentDir: '~/agent'}}, b: {{workspace: '/data/a'}}, c: 3}}, \
+             list: [{{id: 'x', workspace: '{shown}/state/linked'}}, {{workspace: '${{WORK}}/x'}}, 'y']}}, \
+             agent: {{workspace: '{shown}/state/new'}}, b2: 1}}"
+        ),
+    )
+    .unwrap();
+    let found: Vec<String> = outside(&path, &state, &Environment::of(VARIABLES))
+        .into_iter()
+        .map(|one| format!("{} {}", one.key, one.path.display()))
+        .collect();
+    let linked = format!("agents.list[0].workspace {shown}/state/linked");
+    let unset = format!("agents.list[1].workspace {shown}/${{WORK}}/x");
+    assert_eq!(
+        found,
+        [
+            "agents.entries.a.workspace /data/a",
+            "agents.entries.a.agentDir /h/agent",
+            linked.as_str(),
+            unset.as_str()
+        ]
+    );
+    assert!(outside(&real.join("none"), &state, &Environment::of(VARIABLES)).is_empty());
+    // Whoever imports a plugin's settings is told, too.
+    std::fs::write(
+        &path,
+        "{agents: {defaults: {workspace: '/data/a'}}, 'b2-backup': {keyId: 'i', applicationKey: 'k', bucket: 'b'}}",
+    )
+    .unwrap();
+    let import = import(&path, None, &state, &Environment::of(VARIABLES)).unwrap();
+    assert_eq!(import.outside, [Outside { key: "agents.defaults.workspace".into(), path: "/data/a".into() }]);
+}
+
 #[test]
 fn retention_is_what_the_plugin_made_of_it() {
     let policy = |retain: &str| {
@@ -377,7 +517,9 @@ fn what_cannot_be_imported_is_said() {
         ),
         ("{backup: {enabled: true}}", "provider is missing"),
         ("{provider: 'off'}", "provider is missing"),
-        ("{provider: 'dropbox'}", "has no remote [backup]"),
+        ("{provider: 'dropbox'}", "has no remote [cloud] or [backup] for it"),
+        ("{backup: {provider: 'dropbox'}}", "has no remote [backup] or [cloud] for it"),
+        ("{backup: {provider: 's3'}}", "bucket is missing"),
     ] {
         let error = whole(text).unwrap_err().to_string();
         assert!(error.contains(want), "{text}: {error}");

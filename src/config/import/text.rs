@@ -2,6 +2,7 @@
 
 use serde_json::Value as Json;
 
+use crate::config::Environment;
 use crate::config::draft::Value;
 use crate::model::Secret;
 
@@ -155,6 +156,15 @@ impl Text {
         }
         rest.0.extend(parts);
         (first, rest)
+    }
+
+    /// The text with the values of its variables, where all of them are set.
+    pub(super) fn resolved(&self, env: &Environment) -> Option<String> {
+        let part = |part: &Part| match part {
+            Part::Literal(text) => Some(text.clone()),
+            Part::Variable(name) => env.get(name)?.into_string().ok(),
+        };
+        self.0.iter().map(part).collect()
     }
 
     /// The variables in it.

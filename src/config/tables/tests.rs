@@ -38,6 +38,7 @@ fn backup() {
         config.settings.iter().map(|s| (s.key.as_str(), s.line, s.shown.as_deref())).collect();
     assert_eq!(shown[1], ("backup.exclude", 3, Some("*.tmp, *.log")));
     assert_eq!(config.line("backup.tags"), Some(5));
+    assert_eq!(config.variables, ["GLOB"]);
 }
 
 #[test]
@@ -116,6 +117,11 @@ fn what_is_wrong_is_said_with_its_line() {
             "[backup]\nexclude = [\n\"a\",\n\"${NO}\"]",
             "4: `exclude` refers to the environment variable NO, which is not set",
         ),
+        (
+            "[backup]\nexclude = [\"*.tmp\", \"a[z-a]\"]",
+            "2: `exclude` has a pattern that cannot be understood: error parsing glob 'a[z-a]'",
+        ),
+        ("[backup]\nexclude = \"{a\"", "2: `exclude` has a pattern that cannot be understood"),
         ("[backup]\nexcludes = \"a\"", "2: unknown key `excludes` in [backup]; did you mean `exclude`?"),
         (
             "[backup]\nprofile = \"opnclaw\"",
