@@ -266,7 +266,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
         dry_run: args.dry_run,
         relocate: !args.no_relocate,
         owner: args.owner,
-        threads: settings::threads(ctx).0,
+        threads: settings::threads(ctx)?.0,
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     // Most of the time there is nothing to do, and then nobody shall be asked for a passphrase.

@@ -299,7 +299,7 @@ fn request(
         location: place.map(|place| place.location.clone()),
         remote: !args.no_remote,
         cache_dir: settings::cache_dir(ctx)?.0,
-        threads: settings::threads(ctx).0,
+        threads: settings::threads(ctx)?.0,
         monitor: Arc::<Screen>::clone(screen),
         clock: Arc::new(SystemClock::new()),
     })

@@ -49,6 +49,7 @@ mod restore;
 mod rollback;
 mod scrub;
 mod service;
+mod service_needs;
 mod setup;
 mod snapshots;
 mod stats;
@@ -180,7 +181,10 @@ fn dispatch(cli: Cli, env: Environment, output: Output, exit: fn(i32)) -> Result
         Command::Setup(args) => return setup::run(args, cli.global, env, output, exit),
         _ => {}
     }
-    let ctx = Context::new(cli.global, env, output, exit)?;
+    let ctx = match &cli.command {
+        Command::Config(args) if args.needs_no_settings() => Context::without(cli.global, env, output, exit),
+        _ => Context::new(cli.global, env, output, exit)?,
+    };
     if !matches!(cli.command, Command::Rollback(_) | Command::Undo(_)) {
         rollback::warn_of_unfinished(&ctx);
     }

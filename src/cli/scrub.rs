@@ -83,7 +83,7 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
         subset: args.subset.unwrap_or(ReadData::All),
         monitor: Arc::<Screen>::clone(&screen),
         clock: Arc::new(SystemClock::new()),
-        threads: settings::threads(ctx).0,
+        threads: settings::threads(ctx)?.0,
     };
     let result = app::scrub(&request);
     screen.finish();

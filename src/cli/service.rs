@@ -10,10 +10,11 @@ use super::error::{CliError, Status};
 use super::global::{self, Context, GlobalArgs};
 use super::output::Style;
 use super::repository::Place;
+use super::service_needs::Needs;
 use super::settings::{self, Origin, Running};
 use super::{passphrase, text};
 use crate::app::Location;
-use crate::app::service::{self as app, Error, Installed, Kind, Note, Places, Scope, Service, State};
+use crate::app::service::{self as app, Error, How, Installed, Kind, Note, Places, Scope, Service, State};
 use crate::config::Environment;
 use crate::model::{Classify, ErrorClass};
 
@@ -167,8 +168,8 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
     match &args.command {
         Command::Install { which, dry_run } => {
             let wanted = Wanted::of(ctx, which)?;
-            wanted.warnings.iter().for_each(|warning| ctx.output.warn(warning));
-            let done = wanted.install(*dry_run)?;
+            wanted.warnings().iter().for_each(|warning| ctx.output.warn(warning));
+            let done = wanted.install(if *dry_run { How::Rehearse } else { How::Update })?;
             tell_installed(ctx, &done, *dry_run)?;
             let running = done.running || *dry_run;
             Ok(if running { Status::Done } else { Status::Bad(ErrorClass::Failed) })
@@ -184,8 +185,7 @@ pub(super) struct Wanted {
     scope: Scope,
     kind: Option<Kind>,
     places: Places,
-    /// What will not work as it stands.
-    pub(super) warnings: Vec<String>,
+    needs: Needs,
 }
 
 impl Wanted {
@@ -197,12 +197,25 @@ impl Wanted {
     fn of(ctx: &Context, which: &Which) -> Result<Self, CliError> {
         let (scope, theirs) = scope_of(ctx, which)?;
         let ctx = theirs.as_ref().unwrap_or(ctx);
-        let (service, warnings) = service(ctx)?;
-        Ok(Self { service, scope, kind: which.kind.map(Into::into), places: places(ctx)?, warnings })
+        let service = service(ctx)?;
+        let needs = Needs::of(ctx, &service)?;
+        Ok(Self { service, scope, kind: which.kind.map(Into::into), places: places(ctx)?, needs })
     }
 
-    pub(super) fn install(&self, dry_run: bool) -> Result<Installed, CliError> {
-        Ok(app::install(&self.service, &self.scope, self.kind, &self.places, dry_run)?)
+    fn kind(&self) -> Kind {
+        self.kind.unwrap_or_else(app::kind_here)
+    }
+
+    /// What will not work as it stands.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.needs.warnings(&self.scope, self.kind(), &self.places)
+    }
+
+    /// Refused where the daemon would end at once, for want of a variable.
+    pub(super) fn install(&self, how: How) -> Result<Installed, CliError> {
+        let kind = self.kind();
+        self.needs.check(&self.scope, kind, &self.places)?;
+        Ok(app::install(&self.service, &self.scope, kind, &self.places, how)?)
     }
 
     /// Whether there is one already, of whatever kind.
@@ -251,8 +264,8 @@ fn places(ctx: &Context) -> Result<Places, CliError> {
     Ok(Places { home, config_home })
 }
 
-/// What the service runs, with the settings that are in force here; and what will not work so.
-fn service(ctx: &Context) -> Result<(Service, Vec<String>), CliError> {
+/// What the service runs, with the settings that are in force here.
+fn service(ctx: &Context) -> Result<Service, CliError> {
     let failed = |e| CliError::failed(format!("cannot tell where this program is: {e}"));
     let program = std::env::current_exe().map_err(failed)?;
     let place = Place::of(ctx)?;
@@ -279,28 +292,34 @@ fn service(ctx: &Context) -> Result<(Service, Vec<String>), CliError> {
     if let Some(rclone) = rclone_variable(ctx, &place)? {
         environment.push(("EXUVIA_RCLONE", rclone.into_os_string()));
     }
-    let mut warnings = Vec::new();
-    match passphrase::source(ctx) {
-        Some(("passphrase_file", Some(path), Origin::Environment(name))) => {
-            environment.push((name, global::absolute(Path::new(&path))?.into_os_string()));
-        }
-        Some((_, _, Origin::Environment(name))) => warnings.push(format!(
-            "the service will not have the passphrase: {name} belongs to this shell, and may not stand in a service's \
-             file; passphrase_file or passphrase_command in the configuration file gives it to both"
-        )),
-        Some(_) => {}
-        None if settings::passphrase_keyring(ctx)?.0 || place.default.is_some() => {}
-        None => warnings.push(
-            "nothing says where the service is to find the passphrase: set passphrase_file or passphrase_command in \
-             the configuration file"
-                .to_owned(),
-        ),
+    if let Some(("passphrase_file", Some(path), Origin::Environment(name))) = passphrase::source(ctx) {
+        environment.push((name, global::absolute(Path::new(&path))?.into_os_string()));
     }
-    if ctx.env.get("EXUVIA_PASSPHRASE_KEYRING").is_some() && settings::passphrase_keyring(ctx)?.0 {
-        environment.push(("EXUVIA_PASSPHRASE_KEYRING", "on".into()));
-    }
+    environment.extend(amounts(ctx)?);
     let writes = writes(ctx, &place, &state_dir)?;
-    Ok((Service { program, environment, writes, low_priority: ctx.config.schedule.low_priority }, warnings))
+    Ok(Service { program, environment, writes, low_priority: ctx.config.schedule.low_priority })
+}
+
+/// Switches and limits that a flag or a variable gave; those of the file are the service's by themselves.
+fn amounts(ctx: &Context) -> Result<Vec<(&'static str, OsString)>, CliError> {
+    let running = Running::of(ctx)?;
+    let switch = |on: bool| Some(if on { "on" } else { "off" }.to_owned());
+    let (cache, cache_origin) = settings::key_cache(ctx)?;
+    let (keyring, keyring_origin) = settings::passphrase_keyring(ctx)?;
+    let (threads, threads_origin) = settings::threads(ctx)?;
+    // No limit is said so where the file has one.
+    let tpslimit = running.tpslimit.0.unwrap_or(0.0).to_string();
+    let given = |origin: &Origin| matches!(origin, Origin::Flag(_) | Origin::Environment(_));
+    let all = [
+        ("EXUVIA_KEY_CACHE", switch(cache), cache_origin),
+        ("EXUVIA_PASSPHRASE_KEYRING", switch(keyring), keyring_origin),
+        ("EXUVIA_BWLIMIT", running.bwlimit.0, running.bwlimit.1),
+        ("EXUVIA_TPSLIMIT", Some(tpslimit), running.tpslimit.1),
+        ("EXUVIA_CONNECTIONS", Some(running.connections.0.to_string()), running.connections.1),
+        ("EXUVIA_THREADS", Some(threads.to_string()), threads_origin),
+    ];
+    let all = all.into_iter().filter(|(_, _, origin)| given(origin));
+    Ok(all.filter_map(|(name, value, _)| Some((name, OsString::from(value?)))).collect())
 }
 
 /// Every user of the machine may read a service's file.

@@ -12,6 +12,9 @@ use crate::app::prune::GRACE;
 use crate::app::{RcloneSettings, Threshold};
 use crate::config;
 
+/// Most worker threads.
+pub(super) const MAX_THREADS: u16 = 1024;
+
 /// Who gave a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
@@ -121,11 +124,17 @@ pub(super) fn prune_grace(ctx: &Context, flag: Option<Duration>) -> From<Duratio
         .unwrap_or((GRACE, Origin::Default))
 }
 
-pub(super) fn threads(ctx: &Context) -> From<usize> {
-    match ctx.args.threads {
-        Some(given) => (usize::from(given), Origin::Flag("--threads")),
-        None => (std::thread::available_parallelism().map_or(1, NonZeroUsize::get), Origin::Default),
-    }
+pub(super) fn threads(ctx: &Context) -> Result<From<usize>, CliError> {
+    let flag = ("--threads", ctx.args.threads.map(usize::from));
+    let env = variable(ctx, "EXUVIA_THREADS", thread_count)?;
+    let every = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    Ok(first(ctx, "threads", flag, env, None).unwrap_or_else(|| (every(), Origin::Default)))
+}
+
+/// As `--threads` takes it.
+fn thread_count(text: &str) -> Result<usize, &'static str> {
+    let count = text.trim().parse().ok().filter(|count| (1..=MAX_THREADS).contains(count));
+    count.map(usize::from).ok_or("must be a number from 1 to 1024")
 }
 
 /// How rclone is run.

@@ -283,7 +283,7 @@ fn backup(tags: &[String], cause: &Cause) -> Vec<String> {
             if !known {
                 // Labels on the command line take the place of those in the configuration.
                 let own = format!("trigger:{name}");
-                words.extend(tags.iter().chain([&own]).flat_map(|tag| ["--tag".to_owned(), tag.clone()]));
+                words.extend(tags.iter().chain([&own]).map(|tag| format!("--tag={tag}")));
             }
             if *late {
                 words.push("--skip-if-unchanged".to_owned());
@@ -426,7 +426,7 @@ mod tests {
             (Cause::Changes, "backup --reason schedule --skip-if-unchanged"),
             (trigger("gateway-stop", false), "backup --reason gateway-stop"),
             (trigger("before-compaction", true), "backup --reason before-compaction --skip-if-unchanged"),
-            (trigger("session-end", false), "backup --reason manual --tag laptop --tag trigger:session-end"),
+            (trigger("session-end", false), "backup --reason manual --tag=laptop --tag=trigger:session-end"),
         ] {
             assert_eq!(backup(&tags, &cause).join(" "), want);
         }

@@ -17,6 +17,7 @@ if [ -e "$state/nobus" ]; then
     exit 1
 fi
 case "$*" in
+*show-environment) if [ -e "$state/environment" ]; then cat "$state/environment"; fi ;;
 *"is-enabled "*) if [ -e "$state/enabled" ]; then echo enabled; else echo disabled; exit 1; fi ;;
 *"is-active "*) if [ -e "$state/active" ]; then echo active; else echo inactive; exit 3; fi ;;
 *" enable --now "*) : >"$state/enabled"; : >"$state/active" ;;
@@ -28,7 +29,8 @@ const CRONTAB: &str = r#"#!/bin/sh
 state=$(dirname "$0")/state
 echo "crontab $*" >>"$state/calls"
 case "$1" in
--l) if [ -e "$state/crontab" ]; then cat "$state/crontab"; else echo "no crontab for ann" >&2; exit 1; fi ;;
+-l) if [ -e "$state/complaint" ]; then cat "$state/complaint" >&2; exit 1; fi
+    if [ -e "$state/crontab" ]; then cat "$state/crontab"; else echo "no crontab for ann" >&2; exit 1; fi ;;
 -r) rm "$state/crontab" ;;
 -) cat >"$state/crontab" ;;
 esac
@@ -353,4 +355,98 @@ fn a_system_unit_is_closed_but_for_what_is_written() {
     }
     let unknown = place.run(&["service", "install", "--system", "--user", "no-such-user", "-n"]).exits(2);
     assert!(unknown.stderr.contains("no user no-such-user"), "{}", unknown.stderr);
+}
+
+/// The daemon would read the configuration without the variables of this shell, and end at once.
+#[test]
+fn a_variable_that_the_service_will_not_have_is_refused_by_name() {
+    let mut place = place();
+    let config = "the config/exuvia/config.toml";
+    place.write(
+        config,
+        "repository = \"${REPO}\"\npassphrase_command = \"printf %s \\\"${WORD:?is not set}\\\" # ${SSH_TTY} $HOME\"\n",
+    );
+    place.set("REPO", "/tmp/repo").set("WORD", "hunter2").set("SSH_TTY", "/dev/tty");
+    let before = everything(&place);
+    for args in [&["service", "install"][..], &["service", "install", "--dry-run"]] {
+        let run = place.run(args).exits(2);
+        assert!(run.stderr.contains("would not have REPO, WORD, which"), "{}", run.stderr);
+        assert!(run.stderr.contains("exuvia.service.d/environment.conf"), "{}", run.stderr);
+        assert!(run.stderr.contains("names SSH_TTY, which the service may not have"), "{}", run.stderr);
+        assert!(!run.stderr.contains("hunter2"), "{}", run.stderr);
+    }
+    assert_eq!((everything(&place), calls(&place).len()), (before, 0));
+    // The service manager may have them, or a file of the unit's own.
+    place.write("bin/state/environment", "HOME=/root\nREPO=/tmp/repo\nWORD=$'a b'\n");
+    place.run(&["service", "install", "--dry-run"]).exits(0);
+    fs::remove_file(place.path("bin/state/environment")).unwrap();
+    let own = place.write(
+        "the config/systemd/user/exuvia.service.d/environment.conf",
+        "[Service]\nEnvironmentFile=/home/ann/variables\n",
+    );
+    place.run(&["service", "install"]).exits(0);
+    place.run(&["service", "uninstall"]).exits(0);
+    assert!(own.exists());
+    // Cron gets what stands in the crontab.
+    let cron = ["service", "install", "--kind", "cron"];
+    fs::write(place.path("bin/state/crontab"), "REPO=/tmp/repo\n").unwrap();
+    let run = place.run(&cron).exits(2);
+    assert!(run.stderr.contains("would not have WORD, which"), "{}", run.stderr);
+    fs::write(place.path("bin/state/crontab"), "REPO=/tmp/repo\nWORD = x\n").unwrap();
+    place.run(&cron).exits(0);
+}
+
+#[test]
+fn limits_and_switches_of_this_shell_are_the_services_too() {
+    let mut place = place();
+    place.set("EXUVIA_KEY_CACHE", "off").set("EXUVIA_BWLIMIT", "1M").set("EXUVIA_THREADS", "3");
+    place.set("EXUVIA_TPSLIMIT", "5");
+    let args = ["--bwlimit", "2M", "--connections", "2", "service", "install"];
+    place.run(&args).exits(0);
+    let text = fs::read_to_string(unit(&place)).unwrap();
+    for wanted in [
+        "EXUVIA_KEY_CACHE=off",
+        "EXUVIA_BWLIMIT=2M",
+        "EXUVIA_CONNECTIONS=2",
+        "EXUVIA_THREADS=3",
+        "EXUVIA_TPSLIMIT=5",
+    ] {
+        assert!(text.contains(&format!("Environment=\"{wanted}\"\n")), "{wanted}: {text}");
+    }
+    place.set("EXUVIA_THREADS", "0");
+    let run = place.run(&["service", "install"]).exits(2);
+    assert!(run.stderr.contains("EXUVIA_THREADS must be a number from 1 to 1024"), "{}", run.stderr);
+}
+
+#[test]
+fn a_keyring_is_no_help_where_there_is_no_session() {
+    let place = place();
+    place.write("the config/exuvia/config.toml", "repository = \"repo\"\npassphrase_keyring = true\n");
+    let warned = |args: &[&str]| {
+        let run = place.run(&[&["service", "install", "--dry-run"], args].concat()).exits(0);
+        run.stderr.contains("the keyring belongs to your session")
+    };
+    assert!(warned(&["--kind", "cron"]) && !warned(&[]));
+}
+
+/// Whatever `crontab` says: who has no crontab has no line in it, and none is made in the place of one that cannot be
+/// read.
+#[test]
+fn a_crontab_that_cannot_be_read_stops_nobody_else() {
+    let place = place();
+    let complaint = place.path("bin/state/complaint");
+    fs::write(&complaint, "You (ann) are not allowed to use this program (crontab)\n").unwrap();
+    let status = place.run(&["service", "status"]).exits(1);
+    assert!(status.text().contains("no service is installed"), "{}", status.text());
+    place.run(&["service", "install"]).exits(0);
+    place.run(&["service", "status"]).exits(0);
+    place.run(&["service", "uninstall"]).exits(0);
+    for action in ["install", "status", "uninstall"] {
+        let run = place.run(&["service", action, "--kind", "cron"]).exits(1);
+        assert!(run.stderr.contains("not allowed to use"), "{}", run.stderr);
+    }
+    // As BusyBox has it.
+    fs::write(&complaint, "crontab: can't open 'ann': No such file or directory\n").unwrap();
+    place.run(&["service", "install", "--kind", "cron"]).exits(0);
+    assert!(place.path("bin/state/crontab").exists());
 }

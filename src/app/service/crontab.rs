@@ -27,6 +27,13 @@ fn word(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
+/// Whether `crontab -l` failed because there is none. Any other complaint may hide one, which a new one would replace.
+pub(super) fn is_none(complaint: &str) -> bool {
+    // Cron's own, and BusyBox's, which names the file that it looked for.
+    complaint.contains("no crontab")
+        || (complaint.contains("can't open") && complaint.contains("No such file"))
+}
+
 fn is_ours(line: &[u8]) -> bool {
     line.trim_ascii_end().ends_with(END.as_bytes())
 }
@@ -73,6 +80,19 @@ mod tests {
         );
         assert_eq!(word("/it's"), r"'/it'\''s'");
         assert!(job(&service("/a\nb")).is_err());
+    }
+
+    #[test]
+    fn only_a_crontab_that_is_not_there_is_empty() {
+        assert!(is_none("no crontab for ann"));
+        assert!(is_none("crontab: can't open 'ann': No such file or directory"));
+        for other in [
+            "You (ann) are not allowed to use this program (crontab)",
+            "crontab: can't open 'ann': Permission denied",
+            "",
+        ] {
+            assert!(!is_none(other), "{other}");
+        }
     }
 
     #[test]

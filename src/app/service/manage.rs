@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::programs::Programs;
 use super::{
-    Error, Installed, Kind, MARK, Note, Removed, Scope, Service, State, crontab, folders_in, launchd, systemd,
+    Error, How, Installed, Kind, MARK, Note, Removed, Scope, Service, State, crontab, folders_in, launchd,
+    systemd,
 };
 use crate::fs;
 
@@ -25,7 +26,7 @@ pub struct Places {
 
 impl Places {
     /// The file of a service, and the directory that is there for other reasons; cron has none.
-    fn file(&self, kind: Kind, scope: &Scope) -> Option<(PathBuf, PathBuf)> {
+    pub(super) fn file(&self, kind: Kind, scope: &Scope) -> Option<(PathBuf, PathBuf)> {
         let (base, below) = match (kind, scope) {
             (Kind::Systemd, Scope::User) => {
                 (self.config_home.clone(), format!("systemd/user/{}", systemd::UNIT))
@@ -48,50 +49,53 @@ pub fn home_of(user: &str) -> Result<PathBuf, Error> {
     fs::home_of(user).ok_or_else(|| Error::NoUser(user.escape_debug().collect()))
 }
 
-/// Installs the service, or brings it up to date. `kind`: the one that fits the system when `None`. A dry run
-/// looks, and changes nothing.
+/// Installs the service, or brings it up to date.
 pub fn install(
     service: &Service,
     scope: &Scope,
-    kind: Option<Kind>,
+    kind: Kind,
     places: &Places,
-    dry_run: bool,
+    how: How,
 ) -> Result<Installed, Error> {
+    let dry_run = how == How::Rehearse;
     may(scope, dry_run)?;
     let mut programs = Programs { dry: dry_run, ..Programs::default() };
-    let kind = kind.unwrap_or_else(|| fitting(&programs));
     let Some((path, base)) = places.file(kind, scope) else {
         return install_job(service, scope, &mut programs);
     };
     let old = read(&path)?;
     let folders = old.as_deref().map_or_else(|| missing_between(&base, &path), folders_in);
-    let text = text(kind, service, scope, folders)?;
+    let text = text(kind, service, scope, folders, old.as_deref().unwrap_or_default())?;
     let changed = old.as_deref() != Some(text.as_str());
     if changed && !dry_run {
         write(&path, &text)?;
     }
     let shown = path.to_string_lossy().into_owned();
     let mut notes = Vec::new();
+    let due = Due { reload: changed, restart: changed || how == How::Restart };
     let running = match kind {
-        Kind::Launchd => start_launchd(&mut programs, scope, &shown, changed)?,
-        _ => start_systemd(&mut programs, scope, changed, &mut notes)?,
+        Kind::Launchd => start_launchd(&mut programs, scope, &shown, due)?,
+        _ => start_systemd(&mut programs, scope, due, &mut notes)?,
     };
     Ok(Installed { kind, path: Some(path), text, changed, running, commands: programs.ran, notes })
 }
 
-/// Takes away what [`install`] made: of this kind, or of every kind that is found.
+/// Takes away what [`install`] made: of the `wanted` kind, or of every kind that is found.
 pub fn uninstall(
     scope: &Scope,
-    kind: Option<Kind>,
+    wanted: Option<Kind>,
     places: &Places,
     dry_run: bool,
 ) -> Result<Vec<Removed>, Error> {
     may(scope, dry_run)?;
     let mut gone = Vec::new();
-    for kind in Kind::ALL.into_iter().filter(|k| kind.is_none_or(|kind| *k == kind)) {
+    for kind in Kind::ALL.into_iter().filter(|kind| wanted.is_none_or(|wanted| *kind == wanted)) {
         let mut programs = Programs { dry: dry_run, ..Programs::default() };
         let removed = match places.file(kind, scope) {
-            None => uninstall_job(scope, &mut programs)?.then(Vec::new),
+            None => match crontab_for(scope, wanted, &programs)? {
+                Some(old) => uninstall_job(scope, &old, &mut programs)?.then(Vec::new),
+                None => None,
+            },
             Some((path, _)) => match read(&path)? {
                 None => None,
                 Some(text) => Some(uninstall_file(kind, scope, &path, &text, &mut programs)?),
@@ -102,18 +106,19 @@ pub fn uninstall(
     Ok(gone)
 }
 
-/// What there is: of this kind, or of every kind that is found.
+/// What there is: of the `wanted` kind, or of every kind that is found.
 pub fn status(
     service: &Service,
     scope: &Scope,
-    kind: Option<Kind>,
+    wanted: Option<Kind>,
     places: &Places,
 ) -> Result<Vec<State>, Error> {
     let programs = Programs::default();
     let mut found = Vec::new();
-    for kind in Kind::ALL.into_iter().filter(|k| kind.is_none_or(|kind| *k == kind)) {
+    for kind in Kind::ALL.into_iter().filter(|kind| wanted.is_none_or(|wanted| *kind == wanted)) {
         let Some((path, _)) = places.file(kind, scope) else {
-            if let Some(job) = crontab_of(scope, &programs)?.as_deref().and_then(crontab::find) {
+            let crontab = crontab_for(scope, wanted, &programs)?;
+            if let Some(job) = crontab.as_deref().and_then(crontab::find) {
                 found.push(State {
                     kind,
                     path: None,
@@ -126,7 +131,7 @@ pub fn status(
             continue;
         };
         let Some(old) = read(&path)? else { continue };
-        let differs = text(kind, service, scope, folders_in(&old))? != old;
+        let differs = text(kind, service, scope, folders_in(&old), &old)? != old;
         let (enabled, running, unreachable) = match kind {
             Kind::Launchd => state_of_launchd(&programs, scope),
             _ => state_of_systemd(&programs, scope),
@@ -136,25 +141,37 @@ pub fn status(
     Ok(found)
 }
 
+/// What a service manager has to do about a service that runs.
+#[derive(Clone, Copy)]
+struct Due {
+    /// It must read the file again.
+    reload: bool,
+    /// It must start the service anew.
+    restart: bool,
+}
+
 fn may(scope: &Scope, dry_run: bool) -> Result<(), Error> {
     let allowed = dry_run || *scope == Scope::User || fs::is_privileged();
     if allowed { Ok(()) } else { Err(Error::NotRoot) }
 }
 
 /// What can run the scheduler here.
-fn fitting(programs: &Programs) -> Kind {
+#[must_use]
+pub fn kind_here() -> Kind {
     if cfg!(target_os = "macos") {
         return Kind::Launchd;
     }
+    let programs = Programs::default();
     let there = |program, argument| programs.look(program, &[argument]).is_ok();
     if !there("systemctl", "--version") && there("crontab", "-l") { Kind::Cron } else { Kind::Systemd }
 }
 
-fn text(kind: Kind, service: &Service, scope: &Scope, folders: usize) -> Result<String, Error> {
+/// What is to stand in the file. `old`: what stands there now.
+fn text(kind: Kind, service: &Service, scope: &Scope, folders: usize, old: &str) -> Result<String, Error> {
     match kind {
         Kind::Launchd => launchd::property_list(service, scope, folders),
         Kind::Cron => crontab::job(service),
-        Kind::Systemd => systemd::unit(service, scope, folders, |path| fs::stat_path(path).is_ok()),
+        Kind::Systemd => systemd::unit(service, scope, folders, old, |path| fs::stat_path(path).is_ok()),
     }
 }
 
@@ -231,7 +248,7 @@ fn uninstall_file(
 }
 
 /// The arguments with what says whose manager is meant.
-fn with_scope<'a>(scope: &Scope, arguments: &[&'a str]) -> Vec<&'a str> {
+pub(super) fn with_scope<'a>(scope: &Scope, arguments: &[&'a str]) -> Vec<&'a str> {
     let user = (*scope == Scope::User).then_some("--user");
     user.into_iter().chain(arguments.iter().copied()).collect()
 }
@@ -262,7 +279,7 @@ fn asked(programs: &Programs, scope: &Scope) -> (Option<bool>, Option<bool>) {
 fn start_systemd(
     programs: &mut Programs,
     scope: &Scope,
-    changed: bool,
+    due: Due,
     notes: &mut Vec<Note>,
 ) -> Result<bool, Error> {
     if let Err(message) = reachable(programs, scope) {
@@ -272,11 +289,11 @@ fn start_systemd(
         notes.push(Note::Unreachable { message, own: *scope == Scope::User });
         return Ok(false);
     }
-    if changed {
+    if due.reload {
         systemctl(programs, scope, &["daemon-reload"])?;
     }
     match asked(programs, scope) {
-        (Some(true), Some(true)) if changed => systemctl(programs, scope, &["restart", systemd::UNIT])?,
+        (Some(true), Some(true)) if due.restart => systemctl(programs, scope, &["restart", systemd::UNIT])?,
         (Some(true), Some(true)) => {}
         _ => systemctl(programs, scope, &["enable", "--now", systemd::UNIT])?,
     }
@@ -328,15 +345,15 @@ fn state_of_launchd(programs: &Programs, scope: &Scope) -> (Option<bool>, Option
     }
 }
 
-fn start_launchd(programs: &mut Programs, scope: &Scope, path: &str, changed: bool) -> Result<bool, Error> {
+fn start_launchd(programs: &mut Programs, scope: &Scope, path: &str, due: Due) -> Result<bool, Error> {
     let domain = domain(scope);
     let job = format!("{domain}/{}", launchd::LABEL);
     let (loaded, ..) = state_of_launchd(programs, scope);
-    if loaded == Some(true) && changed {
-        // It runs by the old file.
+    if loaded == Some(true) && due.restart {
+        // It runs by the old file, or the old settings.
         programs.change("launchctl", &["bootout", &job], None)?;
     }
-    if loaded != Some(true) || changed {
+    if loaded != Some(true) || due.restart {
         programs.change("launchctl", &["enable", &job], None)?;
         programs.change("launchctl", &["bootstrap", &domain, path], None)?;
     }
@@ -360,11 +377,11 @@ fn of_user<'a>(scope: &'a Scope, argument: &'a str) -> Vec<&'a str> {
 }
 
 /// The crontab; `None` where there is no cron.
-fn crontab_of(scope: &Scope, programs: &Programs) -> Result<Option<Vec<u8>>, Error> {
+pub(super) fn crontab_of(scope: &Scope, programs: &Programs) -> Result<Option<Vec<u8>>, Error> {
     let arguments = of_user(scope, "-l");
     match programs.look("crontab", &arguments) {
         Ok(answer) if answer.ok => Ok(Some(answer.stdout)),
-        Ok(answer) if answer.stderr.contains("no crontab") => Ok(Some(Vec::new())),
+        Ok(answer) if crontab::is_none(&answer.stderr) => Ok(Some(Vec::new())),
         Ok(answer) => {
             let command = format!("crontab {}", arguments.join(" "));
             Err(Error::Command { command, message: answer.stderr })
@@ -374,10 +391,19 @@ fn crontab_of(scope: &Scope, programs: &Programs) -> Result<Option<Vec<u8>>, Err
     }
 }
 
+/// The same for one who may have a service of any kind: where he may have no crontab, none of its lines is his.
+fn crontab_for(scope: &Scope, wanted: Option<Kind>, programs: &Programs) -> Result<Option<Vec<u8>>, Error> {
+    match (crontab_of(scope, programs), wanted) {
+        (Err(_), None) => Ok(None),
+        (crontab, _) => crontab,
+    }
+}
+
 fn install_job(service: &Service, scope: &Scope, programs: &mut Programs) -> Result<Installed, Error> {
     let job = crontab::job(service)?;
     let old = crontab_of(scope, programs)?
-        .ok_or(Error::Program { program: "crontab", source: io::ErrorKind::NotFound.into() })?;
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "it is not installed"))
+        .map_err(|source| Error::Program { program: "crontab", source })?;
     let new = crontab::with(&old, Some(&job));
     let changed = new != old;
     if changed {
@@ -395,13 +421,12 @@ fn install_job(service: &Service, scope: &Scope, programs: &mut Programs) -> Res
     })
 }
 
-/// False when there was no line of ours.
-fn uninstall_job(scope: &Scope, programs: &mut Programs) -> Result<bool, Error> {
-    let Some(old) = crontab_of(scope, programs)? else { return Ok(false) };
-    if crontab::find(&old).is_none() {
+/// False when there was no line of ours in the crontab.
+fn uninstall_job(scope: &Scope, old: &[u8], programs: &mut Programs) -> Result<bool, Error> {
+    if crontab::find(old).is_none() {
         return Ok(false);
     }
-    let new = crontab::with(&old, None);
+    let new = crontab::with(old, None);
     if new.trim_ascii().is_empty() {
         programs.change("crontab", &of_user(scope, "-r"), None)?;
     } else {

@@ -8,13 +8,15 @@ mod launchd;
 mod manage;
 mod programs;
 mod systemd;
+mod variables;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use manage::{Places, home_of, install, status, uninstall};
+pub use manage::{Places, home_of, install, kind_here, status, uninstall};
+pub use variables::{Variables, drop_in, variables};
 
 use crate::model::{Classify, ErrorClass};
 
@@ -71,6 +73,17 @@ pub struct Service {
     pub writes: Vec<PathBuf>,
     /// Its work gives way to everything else.
     pub low_priority: bool,
+}
+
+/// How an installation goes about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// It looks, and changes nothing.
+    Rehearse,
+    /// What differs is written, and what runs by an old file is started anew.
+    Update,
+    /// The same; and what runs is started anew in any case, since the settings that it read are others by now.
+    Restart,
 }
 
 /// What a user must know who relies on the service.

@@ -43,11 +43,12 @@ RestrictNamespaces=yes
 /// What root keeps, who reads and restores files of others; another user needs nothing of it.
 const CAPABILITIES: &str = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_DAC_READ_SEARCH CAP_FOWNER CAP_FSETID";
 
-/// The unit file. `folders`: how many folders were made for it.
+/// The unit file. `folders`: how many folders were made for it; `old`: the text that it has now, if any.
 pub(super) fn unit(
     service: &Service,
     scope: &Scope,
     folders: usize,
+    old: &str,
     exists: impl Fn(&Path) -> bool,
 ) -> Result<String, Error> {
     let program = quoted(line("the program's path", service.program.as_os_str())?);
@@ -83,7 +84,7 @@ pub(super) fn unit(
             text += SYSTEM;
             let kept = if user == "root" { CAPABILITIES } else { "" };
             text += &format!("CapabilityBoundingSet={kept}\n");
-            text += &writable(service, exists)?;
+            text += &writable(service, old, exists)?;
             text += "\n[Install]\nWantedBy=multi-user.target\n";
         }
     }
@@ -91,21 +92,39 @@ pub(super) fn unit(
 }
 
 /// What may be written. Where that is the root directory, only the system's own files can be kept from it.
-fn writable(service: &Service, exists: impl Fn(&Path) -> bool) -> Result<String, Error> {
+///
+/// What is not there yet stands there as the nearest folder that is, in which it will be made. An older text that lets
+/// the same be written stays right when such a folder appears: the text must not change by itself.
+fn writable(service: &Service, old: &str, exists: impl Fn(&Path) -> bool) -> Result<String, Error> {
     let mut writes = service.writes.clone();
     // Of SQLite, of rclone, and of the user's own commands.
     writes.extend(["/tmp".into(), "/var/tmp".into()]);
-    let roots = roots(&writes, exists);
+    let stood = |path: &Path| match grant(path) {
+        Ok(grant) => old.lines().any(|line| format!("{line}\n") == grant),
+        Err(_) => false,
+    };
+    let roots = match writes.iter().all(|path| path.ancestors().any(stood)) {
+        true => roots(&writes, stood),
+        false => roots(&writes, exists),
+    };
     if roots.iter().any(|root| root == Path::new("/")) {
-        return Ok("ProtectSystem=full\n".to_owned());
+        return grant(Path::new("/"));
     }
     let mut text = "ProtectSystem=strict\n".to_owned();
     for root in &roots {
-        let root = line("a directory that is written to", root.as_os_str())?;
-        // A disk that is not there at the moment must not keep the service from starting.
-        text += &format!("ReadWritePaths={}\n", quoted(&format!("-{root}")));
+        text += &grant(root)?;
     }
     Ok(text)
+}
+
+/// The line that lets everything below a directory be written.
+fn grant(root: &Path) -> Result<String, Error> {
+    if root == Path::new("/") {
+        return Ok("ProtectSystem=full\n".to_owned());
+    }
+    let root = line("a directory that is written to", root.as_os_str())?;
+    // A disk that is not there at the moment must not keep the service from starting.
+    Ok(format!("ReadWritePaths={}\n", quoted(&format!("-{root}"))))
 }
 
 /// A word as systemd reads it: `%` begins a specifier everywhere, `\` an escape in quotes.
@@ -167,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_users_unit_needs_no_namespace() {
-        let text = unit(&service("/b/exuvia", &["/home/ann"]), &Scope::User, 2, |_| true).unwrap();
+        let text = unit(&service("/b/exuvia", &["/home/ann"]), &Scope::User, 2, "", |_| true).unwrap();
         for wanted in [
             "ExecStart=\"/b/exuvia\" daemon\n",
             "Environment=\"EXUVIA_CONFIG=/home/ann/.config/exuvia/config.toml\"\n",
@@ -187,7 +206,7 @@ mod tests {
     #[test]
     fn a_system_unit_writes_only_where_it_must() {
         let all = service("/b/exuvia", &["/home/ann", "/home/ann/.cache/exuvia", "/mnt/r"]);
-        let text = unit(&all, &system("ann"), 0, |_| true).unwrap();
+        let text = unit(&all, &system("ann"), 0, "", |_| true).unwrap();
         for wanted in [
             "User=ann\n",
             "ProtectSystem=strict\nReadWritePaths=\"-/home/ann\"\nReadWritePaths=\"-/mnt/r\"\n",
@@ -197,18 +216,48 @@ mod tests {
         ] {
             assert!(text.contains(wanted), "{wanted}: {text}");
         }
-        let root = unit(&service("/b/exuvia", &["/"]), &system("root"), 0, |_| true).unwrap();
+        let root = unit(&service("/b/exuvia", &["/"]), &system("root"), 0, "", |_| true).unwrap();
         assert!(root.contains("ProtectSystem=full\n") && !root.contains("ReadWritePaths"), "{root}");
         assert!(root.contains("CAP_DAC_READ_SEARCH"), "{root}");
+    }
+
+    #[test]
+    fn a_unit_stays_as_it_is_when_folders_appear() {
+        let all = service("/b/exuvia", &["/srv/agent/.cache/exuvia", "/srv/agent/50% \"x\"", "/mnt/r"]);
+        let write = |old: &str, there: &[&str]| {
+            let there: Vec<&Path> = there.iter().map(Path::new).collect();
+            unit(&all, &system("ann"), 0, old, |path| there.contains(&path)).unwrap()
+        };
+        let bare = ["/", "/tmp", "/var/tmp", "/srv/agent", "/mnt"];
+        let first = write("", &bare);
+        assert!(first.contains("ReadWritePaths=\"-/srv/agent\"\n"), "{first}");
+        let full = [&bare[..], &["/srv/agent/.cache", "/srv/agent/50% \"x\"", "/mnt/r"]].concat();
+        assert_eq!(write(&first, &full), first);
+        assert_eq!(write(&first, &["/"]), first);
+        // Without one there is nothing to keep to.
+        let narrow = write("", &full);
+        assert!(
+            narrow != first && narrow.contains("ReadWritePaths=\"-/srv/agent/50%% \\\"x\\\"\"\n"),
+            "{narrow}"
+        );
+        assert_eq!(write(&narrow, &bare), narrow);
+        // What is not let by the old text is looked for.
+        let mut more = all.clone();
+        more.writes.push("/opt/y".into());
+        let text = unit(&more, &system("ann"), 0, &first, |path| path != Path::new("/opt/y")).unwrap();
+        assert!(text.contains("ReadWritePaths=\"-/opt\"\n"), "{text}");
+        let all_of_it = write("", &["/"]);
+        assert!(all_of_it.contains("ProtectSystem=full\n"), "{all_of_it}");
+        assert_eq!(write(&all_of_it, &full), all_of_it);
     }
 
     #[test]
     fn nothing_can_add_a_line() {
         let mut bad = service("/b/exuvia", &[]);
         bad.environment = vec![("EXUVIA_REPO", "/r\nExecStartPre=/bin/sh".into())];
-        assert!(unit(&bad, &Scope::User, 0, |_| true).is_err());
+        assert!(unit(&bad, &Scope::User, 0, "", |_| true).is_err());
         for user in ["", "-x", "a b", "a\nb", "é", "a%h"] {
-            assert!(unit(&service("/b", &[]), &system(user), 0, |_| true).is_err(), "{user}");
+            assert!(unit(&service("/b", &[]), &system(user), 0, "", |_| true).is_err(), "{user}");
         }
     }
 }
