@@ -3,6 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
 use super::error::exit_code;
 use crate::model::ErrorClass;
 
@@ -10,7 +13,7 @@ use crate::model::ErrorClass;
 /// here: objects are written whole or not at all, so what is lost is a temporary file.
 pub(super) type Exit = fn(i32);
 
-/// What the first signal does; a second one always ends the process.
+/// What the first signal does; a second one ends the process, unless something is [held](hold).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OnSignal {
     /// Asks the operation to stop where it is safe and to say what it did.
@@ -19,12 +22,23 @@ pub(super) enum OnSignal {
     End,
 }
 
+/// So many signals end a process that takes back what it did: somebody means it.
+const INSISTING: usize = 5;
+
+/// What was begun must be brought to an end, or be taken back.
+static HELD: AtomicBool = AtomicBool::new(false);
+
+/// From now on the first signal asks, and those that follow change nothing: half of what is done or taken back would
+/// be left. Who sends five of them ends the process nevertheless.
+pub(super) fn hold() {
+    HELD.store(true, Ordering::SeqCst);
+}
+
 /// Listens for signals from now on. Returns the flag that the first one sets.
 ///
 /// A process has one listener: who listens again, a step of a longer work, gets the flag of the first.
 ///
-/// Not under `nohup`: there a hangup must not reach us, and the three signals come as one. SIGTERM then
-/// does what it always does, and a backup that is killed loses nothing that it published.
+/// Under `nohup` a hangup stays ignored.
 pub(super) fn listen(on_signal: OnSignal, exit: Exit) -> Arc<AtomicBool> {
     static LISTENER: OnceLock<Arc<AtomicBool>> = OnceLock::new();
     let cancelled = Arc::new(AtomicBool::new(false));
@@ -32,16 +46,28 @@ pub(super) fn listen(on_signal: OnSignal, exit: Exit) -> Arc<AtomicBool> {
         return LISTENER.get().map_or(cancelled, Arc::clone);
     }
     let flag = Arc::clone(&cancelled);
-    let handler = move || {
-        if on_signal == OnSignal::End || flag.swap(true, Ordering::SeqCst) {
-            exit(exit_code(ErrorClass::Interrupted).into());
-        }
-    };
-    if !hangup_is_ignored() {
-        // Without a handler a signal ends the process, which is safe too.
-        drop(ctrlc::set_handler(handler));
+    let hangup = (!hangup_is_ignored()).then_some(SIGHUP);
+    // Without a handler a signal ends the process, which is safe too.
+    if let Ok(mut signals) = Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup)) {
+        std::thread::spawn(move || {
+            for (before, _) in signals.forever().enumerate() {
+                flag.store(true, Ordering::SeqCst);
+                if ends(on_signal, before + 1, HELD.load(Ordering::SeqCst)) {
+                    exit(exit_code(ErrorClass::Interrupted).into());
+                }
+            }
+        });
     }
     cancelled
+}
+
+/// Whether so many signals end the process.
+fn ends(on_signal: OnSignal, signals: usize, held: bool) -> bool {
+    match (on_signal, held) {
+        (OnSignal::End, _) => true,
+        (OnSignal::Ask, false) => signals >= 2,
+        (OnSignal::Ask, true) => signals >= INSISTING,
+    }
 }
 
 /// Only Linux says so without a system call that has no safe wrapper.
@@ -67,5 +93,12 @@ mod tests {
         assert!(ignores_hangup("Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t0"));
         assert!(!ignores_hangup("SigIgn:\t0000000000001000\n"));
         assert!(!ignores_hangup(""));
+    }
+
+    #[test]
+    fn what_is_held_ends_only_for_those_who_insist() {
+        assert!(ends(OnSignal::End, 1, false));
+        assert!(!ends(OnSignal::Ask, 1, false) && ends(OnSignal::Ask, 2, false));
+        assert!(!ends(OnSignal::Ask, 4, true) && ends(OnSignal::Ask, 5, true));
     }
 }

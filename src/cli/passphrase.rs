@@ -174,7 +174,11 @@ pub(super) fn from_file(ctx: &Context, path: &Path, source: &str) -> Result<Obta
 }
 
 /// Runs a shell command; what it prints is the passphrase.
-fn from_command(command: &std::ffi::OsStr, source: &str, limit: Duration) -> Result<Obtained, CliError> {
+pub(super) fn from_command(
+    command: &std::ffi::OsStr,
+    source: &str,
+    limit: Duration,
+) -> Result<Obtained, CliError> {
     // It may ask on the terminal, and what it says of its failures is for the user.
     let answer = helper::ask(Command::new("sh").arg("-c").arg(command), None, limit)
         .map_err(|e| CliError::usage(format!("cannot run {source}: {e}")))?;

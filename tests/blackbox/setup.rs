@@ -175,6 +175,142 @@ fn the_settings_of_an_earlier_plugin_are_taken_over() {
     assert_eq!(run.summary()["repository"], place.path("repo").to_str().unwrap());
 }
 
+/// An earlier plugin's settings, whose place is a folder by rclone's backend `local`.
+fn with_plugin(more: &str) -> Place {
+    let place = place();
+    place.write(
+        "home/.openclaw/openclaw.json",
+        &format!(
+            "{{agents: {{defaults: {{workspace: '/data/elsewhere'}}}}, plugins: {{entries: {{'openclaw-workspace-sync': \
+             {{config: {{backup: {{enabled: true, provider: 'custom', custom: {{rcloneType: 'local'}}, retain: {{daily: \
+             5, weekly: 2}}, {more}}}}}}}}}}}}}"
+        ),
+    );
+    place
+}
+
+#[test]
+fn flags_win_over_what_is_imported() {
+    let place = with_plugin("passphrase: 'correct horse battery'");
+    place.write("pw", "another one altogether\n");
+    fs::set_permissions(place.path("pw"), fs::Permissions::from_mode(0o600)).unwrap();
+    let setup = ["--json", "setup", "--yes", "--no-service", "--passphrase-file", "pw", "--keep-all"];
+    let run = place.run(&setup).exits(0);
+    assert_eq!(run.summary()["passphrase_file"], place.path("pw").to_str().unwrap());
+    assert!(run.summary()["notes"].to_string().contains("exuvia backup /data/elsewhere"), "{}", run.text());
+    let text = fs::read_to_string(config(&place)).unwrap();
+    assert!(!text.contains("retention") && text.contains("rclone_type = \"local\""), "{text}");
+    // Rules of which some were there already.
+    let run = [
+        "--json",
+        "setup",
+        "--yes",
+        "--no-service",
+        "--passphrase-file",
+        "pw",
+        "--force",
+        "--keep-last",
+        "3",
+    ];
+    place.run(&run).exits(0);
+    let text = fs::read_to_string(config(&place)).unwrap();
+    assert!(text.contains("{last: 3}") && !text.contains("weekly"), "{text}");
+    assert_eq!(place.snapshots().len(), 2);
+}
+
+#[test]
+fn a_passphrase_that_a_variable_has_stays_there() {
+    let mut place = with_plugin("passphrase: '${BACKUP_PASSPHRASE}'");
+    let setup = ["--json", "setup", "--yes", "--no-service"];
+    let run = place.run(&setup).exits(2);
+    assert!(run.stderr.contains("passphrase_command failed"), "{}", run.stderr);
+    assert!(!config(&place).exists() && !place.path("exuvia/exuvia.json").exists());
+    place.set("BACKUP_PASSPHRASE", "correct horse battery");
+    let run = place.run(&setup).exits(0);
+    assert!(run.summary()["passphrase_file"].is_null(), "{}", run.text());
+    let text = fs::read_to_string(config(&place)).unwrap();
+    assert!(text.contains("passphrase_command") && !text.contains("horse"), "{text}");
+    assert_eq!(place.snapshots().len(), 1);
+}
+
+#[test]
+fn a_variable_that_would_win_is_the_answer() {
+    let mut place = place();
+    place.write("other/file", "x\n");
+    place.set("EXUVIA_STATE_DIR", place.path("other").to_str().unwrap());
+    let before = everything(&place);
+    let run = place.run(&[&["--state-dir", "home/.openclaw"], &YES[..]].concat()).exits(2);
+    assert!(run.stderr.contains("EXUVIA_STATE_DIR"), "{}", run.stderr);
+    assert_eq!(everything(&place), before);
+    let summary = place.run(&YES).exits(0).summary();
+    assert_eq!(summary["state_dir"], place.path("other").to_str().unwrap());
+    place.set("EXUVIA_STATE_DIR", "");
+    let shown = place.run(&["--json", "config", "show"]).exits(0).summary();
+    let row = shown.as_array().unwrap().iter().find(|row| row["setting"] == "state_dir").unwrap().clone();
+    assert_eq!(row["value"], place.path("other").to_str().unwrap());
+}
+
+#[test]
+fn a_service_that_runs_gets_the_new_settings() {
+    let place = place();
+    place.run(&[&YES[..], &["--schedule", "15m"]].concat()).exits(0);
+    calls(&place);
+    let pw = config(&place).with_file_name("passphrase");
+    let args = ["--force", "--schedule", "30m", "--passphrase-file", pw.to_str().unwrap()];
+    place.run(&[&YES[..], &args].concat()).exits(0);
+    assert_eq!(calls(&place), ["systemctl --user restart exuvia.service"]);
+    // What was there before is kept each time.
+    place.run(&[&YES[..], &args].concat()).exits(0);
+    let read = |name: &str| fs::read_to_string(config(&place).with_file_name(name)).unwrap();
+    assert!(read("config.toml.old").contains("15m") && read("config.toml.old-2").contains("30m"));
+}
+
+#[test]
+fn a_passphrase_is_not_kept_in_what_it_opens_whichever_is_named_first() {
+    let place = place();
+    let before = everything(&place);
+    let run = place.run(&[&YES[..], &["--generate-passphrase-file", "home/.openclaw/pw"]].concat()).exits(2);
+    assert!(run.stderr.contains("lost together"), "{}", run.stderr);
+    assert_eq!(everything(&place), before);
+}
+
+/// A stand-in for `systemctl` that cannot start anything, and sends us signals when it is asked to.
+fn impatient_systemctl(place: &Place, signals: &[&str]) {
+    let kill: String = signals.iter().map(|signal| format!("kill -{signal} $PPID; ")).collect();
+    let text =
+        format!("#!/bin/sh\ncase \"$*\" in *\" enable \"*) {kill} echo 'no way' >&2; exit 1 ;; esac\n");
+    let path = place.write("bin/systemctl", &text);
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn who_asks_twice_to_stop_gets_everything_undone() {
+    let place = place();
+    impatient_systemctl(&place, &["INT", "TERM", "HUP"]);
+    let before = everything(&place);
+    let run = place.run(&[&YES[..], &["--no-first-backup"]].concat());
+    assert!(matches!(run.code, Some(1 | 130)), "{:?} {}", run.code, run.stderr);
+    assert!(run.stderr.contains("is undone"), "{}", run.stderr);
+    assert_eq!(everything(&place), before);
+}
+
+#[test]
+fn under_nohup_a_hangup_is_nothing_and_the_end_undoes_everything() {
+    let place = place();
+    impatient_systemctl(&place, &["HUP", "TERM"]);
+    let before = everything(&place);
+    let mut shell = Command::new("sh");
+    let plain = place.command(&[""; 0]);
+    shell.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.current_dir(place.path(""));
+    shell.args(["-c", "trap '' HUP; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_exuvia")]);
+    let output = shell.args(YES).arg("--no-first-backup").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(matches!(output.status.code(), Some(1 | 130)), "{:?} {said}", output.status);
+    assert!(said.contains("is undone"), "{said}");
+    assert_eq!(everything(&place), before);
+}
+
 /// A terminal with the wizard in it.
 struct Terminal<'a> {
     place: &'a Place,

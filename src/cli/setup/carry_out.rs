@@ -14,14 +14,16 @@ use zeroize::Zeroizing;
 use super::plan::{Keep, Opens, Place, Plan};
 use super::undo::Undo;
 use super::{Setup, look, missing_above};
-use crate::app::service::Installed;
+use crate::app::service::{How, Installed};
 use crate::app::{self, InitRequest, Location, Passphrase, ScryptParams, Session};
 use crate::cli::error::{CliError, Status};
 use crate::cli::global::{Context, GlobalArgs};
 use crate::cli::keyring::Item;
 use crate::cli::output::Output;
 use crate::cli::service::{self, Wanted};
-use crate::cli::{backup, key_file, key_recovery, passphrase, settings, text};
+use crate::cli::{
+    backup, config_import, helper, interrupt, key_file, key_recovery, passphrase, settings, text,
+};
 use crate::clock::SystemClock;
 use crate::config::Environment;
 use crate::config::draft::{DraftError, Replace};
@@ -63,6 +65,8 @@ struct Summary<'a> {
 pub(super) fn run(setup: &Setup<'_>, plan: &Plan) -> Result<Status, CliError> {
     let (location, name) = look::location(setup, &plan.place)?;
     let mut undo = Undo::default();
+    // Whoever is impatient must not be left with half of it.
+    interrupt::hold();
     match steps(setup, plan, &location, &name, &mut undo) {
         Ok(done) => {
             undo.keep();
@@ -73,6 +77,7 @@ pub(super) fn run(setup: &Setup<'_>, plan: &Plan) -> Result<Status, CliError> {
                 // Before the summary nothing was changed; by now something was.
                 "interrupted".clone_into(&mut error.message);
             }
+            setup.say("\nTaking back what was done ...");
             let left = undo.run();
             let undone = if left.is_empty() { "what was done before is undone" } else { "what is left:" };
             Err(left.into_iter().fold(error.hint(undone), CliError::hint))
@@ -80,7 +85,7 @@ pub(super) fn run(setup: &Setup<'_>, plan: &Plan) -> Result<Status, CliError> {
     }
 }
 
-/// Tries whether what the user named opens the repository that is there; keeps nothing.
+/// Tries whether what the user named opens the repository that is there, if any; keeps nothing.
 pub(super) fn try_passphrase(setup: &Setup<'_>, plan: &Plan) -> Result<(), CliError> {
     let (location, _) = look::location(setup, &plan.place)?;
     let (passphrase, source) = match &plan.opens {
@@ -93,11 +98,25 @@ pub(super) fn try_passphrase(setup: &Setup<'_>, plan: &Plan) -> Result<(), CliEr
             (passphrase::from_file(setup.ctx, path, &source)?.passphrase, source)
         }
         Opens::Typed(secret, _) => (typed(secret.expose()), "the terminal".to_owned()),
+        Opens::Imported => (imported(setup, plan)?, "passphrase_command".to_owned()),
     };
+    if !plan.exists {
+        return Ok(());
+    }
     let session = session(setup, setup.ctx, &location, passphrase)?;
     // A cache of its own, which is never made: the real one may have a key, and would have to keep or forget it.
     let session = Session { cache_dir: session.cache_dir.join("setup"), key_cache: false, ..session };
     app::unlock_with_any_key(&session).map_err(|e| look::explain(&e, &location, &source))
+}
+
+/// What the command prints that was imported.
+fn imported(setup: &Setup<'_>, plan: &Plan) -> Result<Passphrase, CliError> {
+    let config = plan.draft(setup.base(&plan.place)).check(&setup.config, &setup.ctx.env)?.config;
+    let missing = || CliError::usage("the settings of the earlier plugin do not say how to get a passphrase");
+    let command = config.passphrase_command.ok_or_else(missing)?;
+    let obtained = passphrase::from_command(command.as_ref(), "passphrase_command", helper::LIMIT)
+        .map_err(|e| e.hint("--passphrase-file or --generate-passphrase-file says otherwise"))?;
+    Ok(obtained.passphrase)
 }
 
 fn typed(text: &str) -> Passphrase {
@@ -117,7 +136,7 @@ fn session(
         key_cache: settings::key_cache(ctx)?.0,
         monitor: look::screen(setup),
         clock: std::sync::Arc::new(SystemClock::new()),
-        threads: settings::threads(ctx).0,
+        threads: settings::threads(ctx)?.0,
     })
 }
 
@@ -157,22 +176,27 @@ fn steps(
         }
     }
     if plan.service {
-        go_on(setup).and_then(|()| install(&ctx, &mut done, undo)).or_else(|e| match done.snapshot {
-            // All the rest is in place, and of use.
-            Some(_) if e.class != ErrorClass::Interrupted => {
-                done.notes.push(format!("the service was not installed: {}", e.message));
-                done.notes.extend(e.hints);
-                Ok(())
+        go_on(setup).and_then(|()| install(setup, &ctx, &mut done, undo)).or_else(|e| {
+            match done.snapshot {
+                // All the rest is in place, and of use.
+                Some(_) if e.class != ErrorClass::Interrupted => {
+                    done.notes.push(format!("the service was not installed: {}", e.message));
+                    done.notes.extend(e.hints);
+                    Ok(())
+                }
+                Some(_) => {
+                    done.notes.push(
+                        "interrupted: the service was not installed; `exuvia service install` does it"
+                            .to_owned(),
+                    );
+                    Ok(())
+                }
+                None => Err(e),
             }
-            Some(_) => {
-                done.notes.push(
-                    "interrupted: the service was not installed; `exuvia service install` does it".to_owned(),
-                );
-                Ok(())
-            }
-            None => Err(e),
         })?;
     }
+    let outside = look::outside(setup, plan);
+    done.notes.extend(outside.iter().map(config_import::outside_words));
     Ok(done)
 }
 
@@ -273,6 +297,7 @@ fn keep_passphrase(
             Ok(passphrase)
         }
         Opens::Typed(secret, Keep::Nowhere) => Ok(typed(secret.expose())),
+        Opens::Imported => imported(setup, plan),
     }
 }
 
@@ -403,11 +428,13 @@ fn first_backup(
     Ok(status == Status::Done)
 }
 
-fn install(ctx: &Context, done: &mut Done, undo: &mut Undo<'_>) -> Result<(), CliError> {
+fn install(setup: &Setup<'_>, ctx: &Context, done: &mut Done, undo: &mut Undo<'_>) -> Result<(), CliError> {
     let wanted = Wanted::own(ctx)?;
-    done.notes.extend(wanted.warnings.iter().cloned());
+    done.notes.extend(wanted.warnings());
     let before = wanted.is_there()?;
-    let installed = match wanted.install(false) {
+    // One that runs has read the settings that were there before.
+    let how = if setup.replace { How::Restart } else { How::Update };
+    let installed = match wanted.install(how) {
         Err(e) if !before => {
             // It may have been written before it could not be started.
             return Err(match wanted.uninstall() {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::plan::ALL;
 use super::wizard::Ask;
 use crate::cli::error::CliError;
 use crate::cli::global::{self, Context};
@@ -117,7 +118,9 @@ impl Flags {
     pub(super) fn answers(&self, ctx: &Context, yes: bool) -> Result<Answers, CliError> {
         let mut answers = Answers::new();
         let mut add = |ask, text: &str| answers.push((ask, Zeroizing::new(text.to_owned())));
-        let state = ctx.args.state_dir.as_deref().map(|path| utf8(path, "--state-dir")).transpose()?;
+        // The variable wins over the file that is written: it answers, too.
+        let state = ctx.args.state_dir.clone().or_else(|| ctx.env.path("EXUVIA_STATE_DIR"));
+        let state = state.map(|path| utf8(&path, "the state dir")).transpose()?;
         let named = ctx.args.repo.is_some() || self.remote_provider.is_some();
         let optional = |text: &Option<String>| text.clone();
         let import = self.import.clone().or_else(|| named.then(|| "no".to_owned()));
@@ -189,7 +192,7 @@ impl Flags {
     /// In the words of the configuration file.
     fn retention(&self) -> Option<String> {
         if self.keep_all {
-            return Some("all".to_owned());
+            return Some(ALL.to_owned());
         }
         let rules = [
             ("last", self.keep_last),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::Setup;
-use super::plan::Place;
+use super::plan::{Place, Plan};
 use super::wizard::{Facts, Found, Wizard};
 use crate::app::{self, DoctorRequest, Location, Severity};
 use crate::cli::error::{self, CliError, Situation};
@@ -36,7 +36,7 @@ const LOGIN: Duration = Duration::from_secs(900);
 /// The settings of an earlier plugin, as a configuration, if OpenClaw's own file has any.
 pub(super) fn earlier(ctx: &Context) -> Result<Option<(Import, PathBuf)>, CliError> {
     let (state_dir, _) = settings::state_dir(ctx)?;
-    let named = ctx.args.state_dir.is_some();
+    let named = ctx.args.state_dir.is_some() || ctx.env.get("EXUVIA_STATE_DIR").is_some();
     let file = if named { Some(state_dir.join("openclaw.json")) } else { import::default_file(&ctx.env) };
     let Some(file) = file else { return Ok(None) };
     match import::import(&file, None, &state_dir, &ctx.env) {
@@ -70,7 +70,19 @@ pub(super) fn facts(setup: &Setup<'_>) -> Result<Facts, CliError> {
         remotes: remotes(ctx)?,
         keyring: keyring(&ctx.env),
         plugin: setup.import.as_ref().map(plugin),
+        command: setup
+            .import
+            .as_ref()
+            .is_some_and(|(import, _)| matches!(import.passphrase, import::Passphrase::Configured(_))),
     })
+}
+
+/// Folders of agents that no backup of the planned state dir takes.
+pub(super) fn outside(setup: &Setup<'_>, plan: &Plan) -> Vec<import::Outside> {
+    let env = &setup.ctx.env;
+    let usual = env.openclaw_state().is_some_and(|usual| usual == plan.state_dir);
+    let file = import::default_file(env).filter(|_| usual);
+    import::outside(&file.unwrap_or_else(|| plan.state_dir.join("openclaw.json")), &plan.state_dir, env)
 }
 
 /// A path that nothing has yet.

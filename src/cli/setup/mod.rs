@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicBool;
 use zeroize::Zeroizing;
 
 use self::flags::Flags;
-use self::plan::{Place, Plan};
+use self::plan::{Opens, Place, Plan};
 use self::terminal::Terminal;
 use self::wizard::{Ask, Form, Question, Step, Wizard};
 use super::error::{CliError, Status};
@@ -47,7 +47,8 @@ pub(super) struct Args {
     #[arg(long, short = 'y')]
     yes: bool,
 
-    /// Replace a configuration file that is there; it is kept beside the new one, with .old after its name
+    /// Replace a configuration file that is there; it is kept beside the new one, with .old after its name, or .old-2
+    /// and so on
     #[arg(long)]
     force: bool,
 
@@ -93,6 +94,7 @@ pub(super) fn run(
             ),
         ));
     }
+    one_state_dir(&ctx)?;
     if ctx.output.json && !args.yes {
         return Err(CliError::usage("--json is for scripts, which nobody asks: give --yes too"));
     }
@@ -118,6 +120,20 @@ pub(super) fn run(
         return Err(CliError::failed("nothing was changed"));
     };
     carry_out::run(&setup, &plan)
+}
+
+/// The variable wins over the file that is written: it must not say otherwise.
+fn one_state_dir(ctx: &Context) -> Result<(), CliError> {
+    let said = ctx.env.path("EXUVIA_STATE_DIR").map(|path| global::absolute(&path)).transpose()?;
+    let flag = ctx.args.state_dir.as_deref().map(global::absolute).transpose()?;
+    match (said, flag) {
+        (Some(said), Some(flag)) if said != flag => Err(CliError::usage(format!(
+            "EXUVIA_STATE_DIR is set to {}, and would win over --state-dir in what setup writes",
+            text::show(&said)
+        ))
+        .hint("run it without: env -u EXUVIA_STATE_DIR exuvia setup")),
+        _ => Ok(()),
+    }
 }
 
 fn terminal(cancelled: &Arc<AtomicBool>) -> Result<Terminal, CliError> {
@@ -158,7 +174,16 @@ impl Setup<'_> {
                         return Ok(Some(plan));
                     }
                     let name = look::location(self, &plan.place)?.1;
-                    self.say(&format!("\nThis will be done:\n{}\n", plan.summary(&name, &self.config)));
+                    let left = look::outside(self, &plan).into_iter().map(|one| {
+                        format!(
+                            "\n  {:<15}{} ({}): it is not in the state dir",
+                            "not backed up",
+                            text::show(&one.path),
+                            one.key
+                        )
+                    });
+                    let left: String = left.collect();
+                    self.say(&format!("\nThis will be done:\n{}{left}\n", plan.summary(&name, &self.config)));
                     self.ask(wizard, &question)?;
                     match wizard.confirmed() {
                         Some(true) => return Ok(Some(plan)),
@@ -205,7 +230,10 @@ impl Setup<'_> {
             self.say(&format!("  {}: {}: {}", answer.key, answer.fate.name(), answer.words));
         }
         import.notes.iter().for_each(|note| self.say(&format!("  {note}")));
-        if let Passphrase::Given(secret) = &import.passphrase {
+        // A file that is named on the command line wins.
+        if let Passphrase::Given(secret) = &import.passphrase
+            && !wizard.knows(Ask::Opens)
+        {
             for (ask, text) in [(Ask::Opens, "typed"), (Ask::Typed, secret.expose())] {
                 wizard.answer(ask, text).map_err(CliError::usage)?;
             }
@@ -213,9 +241,9 @@ impl Setup<'_> {
         Ok(())
     }
 
-    /// What opens a repository that is there must open it. False when that is to be asked again.
+    /// What opens a repository that is there must open it, and a command must print something. False when that is to be asked again.
     fn opens(&self, wizard: &mut Wizard, plan: &Plan) -> Result<bool, CliError> {
-        if !plan.exists {
+        if !plan.exists && plan.opens != Opens::Imported {
             return Ok(true);
         }
         match carry_out::try_passphrase(self, plan) {

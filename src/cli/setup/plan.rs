@@ -6,6 +6,9 @@ use crate::cli::text;
 use crate::config::draft::{Draft, Value};
 use crate::model::Secret;
 
+/// What is kept when everything is.
+pub(super) const ALL: &str = "all";
+
 /// Where the repository is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
@@ -44,6 +47,8 @@ pub(super) enum Opens {
     /// A file that holds it.
     File(PathBuf),
     Typed(Secret, Keep),
+    /// The command that was imported prints it.
+    Imported,
 }
 
 /// Where a passphrase that was typed is kept.
@@ -65,7 +70,7 @@ pub(super) struct Plan {
     pub(super) recovery: bool,
     /// `None`: what an import says, or the default.
     pub(super) schedule: Option<String>,
-    /// `None`: everything is kept, or what an import says.
+    /// `all` for everything. `None`: what an import says, or everything.
     pub(super) retention: Option<String>,
     pub(super) first_backup: bool,
     pub(super) service: bool,
@@ -120,7 +125,7 @@ impl Opens {
     pub(super) fn file(&self) -> Option<&PathBuf> {
         match self {
             Self::Generated(path) | Self::File(path) | Self::Typed(_, Keep::File(path)) => Some(path),
-            Self::Typed(..) => None,
+            Self::Typed(..) | Self::Imported => None,
         }
     }
 }
@@ -130,9 +135,11 @@ impl Plan {
     pub(super) fn draft(&self, mut draft: Draft) -> Draft {
         draft.set("state_dir", Value::text(self.state_dir.to_string_lossy()));
         self.place.put(&mut draft);
-        ["passphrase_file", "passphrase_command", "passphrase_keyring"]
-            .iter()
-            .for_each(|key| draft.unset(key));
+        if self.opens != Opens::Imported {
+            ["passphrase_file", "passphrase_command", "passphrase_keyring"]
+                .iter()
+                .for_each(|key| draft.unset(key));
+        }
         match (&self.opens, self.opens.file()) {
             (_, Some(file)) => draft.set("passphrase_file", Value::text(file.to_string_lossy())),
             (Opens::Typed(_, Keep::Keyring), None) => draft.set("passphrase_keyring", Value::Switch(true)),
@@ -142,7 +149,12 @@ impl Plan {
             draft.set("schedule.backup", Value::text(schedule.as_str()));
         }
         if let Some(retention) = &self.retention {
-            draft.set("retention", Value::text(retention.as_str()));
+            // It stands there in one of two forms.
+            draft.unset("retention");
+            draft.unset_table("retention");
+            if retention != ALL {
+                draft.set("retention", Value::text(retention.as_str()));
+            }
         }
         draft
     }
@@ -161,6 +173,7 @@ impl Plan {
                 Opens::Typed(_, Keep::File(path)) => format!("as typed, kept in {}", text::show(path)),
                 Opens::Typed(_, Keep::Keyring) => "as typed, kept in the keyring".to_owned(),
                 Opens::Typed(_, Keep::Nowhere) => "as typed, kept nowhere".to_owned(),
+                Opens::Imported => "as imported, printed by passphrase_command".to_owned(),
             },
         ));
         if self.recovery {
@@ -169,8 +182,12 @@ impl Plan {
         rows.push(("configuration", text::show(config)));
         let schedule = self.schedule.clone().unwrap_or_else(|| "as imported".to_owned());
         rows.push(("schedule", schedule));
-        let everything = if self.place == Place::Imported { "as imported" } else { "everything" };
-        rows.push(("keep", self.retention.clone().unwrap_or_else(|| everything.to_owned())));
+        let keep = match &self.retention {
+            Some(rules) if rules != ALL => rules.clone(),
+            None if self.place == Place::Imported => "as imported".to_owned(),
+            _ => "everything".to_owned(),
+        };
+        rows.push(("keep", keep));
         let yes = |yes| if yes { "yes" } else { "no" }.to_owned();
         rows.push(("first snapshot", yes(self.first_backup)));
         rows.push(("service", yes(self.service)));

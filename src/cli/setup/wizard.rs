@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::plan::{Keep, Opens, Place, Plan};
+use super::plan::{ALL, Keep, Opens, Place, Plan};
 use crate::config;
 use crate::model::{Schedule, Secret};
 
@@ -29,6 +29,8 @@ pub(super) struct Facts {
     pub(super) keyring: bool,
     /// Settings of an earlier plugin, and where.
     pub(super) plugin: Option<String>,
+    /// They say how to get a passphrase.
+    pub(super) command: bool,
 }
 
 /// A question. Their order is that of asking.
@@ -123,6 +125,9 @@ pub(super) struct Wizard {
     found: Option<Found>,
 }
 
+/// The passphrase is got as an earlier plugin got it.
+const IMPORTED: &str = "imported";
+
 const PLACES: [(&str, &str); 7] = [
     ("local", "a folder on this machine, or on a disk or share that is mounted"),
     ("s3", "Amazon S3, Cloudflare R2, MinIO, Wasabi, or another service that speaks S3"),
@@ -168,6 +173,11 @@ impl Wizard {
 
     fn said(&self, ask: Ask) -> Option<&str> {
         self.answers.get(&ask).map(|text| text.as_str())
+    }
+
+    /// Whether a question has an answer.
+    pub(super) fn knows(&self, ask: Ask) -> bool {
+        self.answers.contains_key(&ask)
     }
 
     fn yes(&self, ask: Ask) -> bool {
@@ -271,7 +281,7 @@ impl Wizard {
                 text.parse::<Schedule>().map_err(|e| format!("the schedule {e}"))?;
                 Ok(text)
             }
-            Ask::Retention if *text == "all" => Ok(text),
+            Ask::Retention if *text == ALL => Ok(text),
             Ask::Retention => {
                 config::retention(&text).map_err(|e| format!("what is kept {e}"))?;
                 Ok(text)
@@ -300,26 +310,41 @@ impl Wizard {
         Ok(Zeroizing::new(text.to_owned()))
     }
 
-    /// A repository must not be part of what it keeps, nor a passphrase lie where it protects nothing.
+    /// A repository must not be part of what it keeps, nor a passphrase lie where it protects nothing; in whatever
+    /// order the paths are named.
     fn apart(&self, ask: Ask, path: &Path) -> Result<(), String> {
-        let state = self.said(Ask::StateDir).map(Path::new);
-        let folder = self.said(Ask::Folder).map(Path::new);
-        let within = |a: Option<&Path>, b: &Path| a.is_some_and(|a| a.starts_with(b) || b.starts_with(a));
-        match ask {
-            Ask::Folder if within(state, path) => {
-                Err("the repository and the state dir must not lie in each other".to_owned())
-            }
-            Ask::StateDir if within(folder, path) => {
-                Err("the repository and the state dir must not lie in each other".to_owned())
-            }
-            Ask::PassphraseFile | Ask::KeepFile if folder.is_some_and(|folder| path.starts_with(folder)) => {
-                Err("in the repository a passphrase protects nothing; choose another place".to_owned())
-            }
-            Ask::PassphraseFile | Ask::KeepFile if state.is_some_and(|state| path.starts_with(state)) => {
-                Err("in the state dir the passphrase would be lost together with what it opens".to_owned())
-            }
-            _ => Ok(()),
+        let of = |other: Ask| match ask == other {
+            true => Some(path),
+            false => self.said(other).map(Path::new),
+        };
+        let within = |inner: Option<&Path>, outer: Option<&Path>| {
+            inner.zip(outer).is_some_and(|(inner, outer)| inner.starts_with(outer))
+        };
+        let (state, folder) = (of(Ask::StateDir), of(Ask::Folder));
+        if within(state, folder) || within(folder, state) {
+            return Err("the repository and the state dir must not lie in each other".to_owned());
         }
+        for file in [Ask::PassphraseFile, Ask::KeepFile] {
+            // Of two that were answered before, this one is not to blame.
+            if ![Ask::StateDir, Ask::Folder, file].contains(&ask) {
+                continue;
+            }
+            let named = match ask == file {
+                true => String::new(),
+                false => format!(" ({})", self.said(file).unwrap_or_default()),
+            };
+            if within(of(file), folder) {
+                return Err(format!(
+                    "in the repository a passphrase{named} protects nothing; choose another place"
+                ));
+            }
+            if within(of(file), state) {
+                return Err(format!(
+                    "in the state dir the passphrase{named} would be lost together with what it opens"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// What was found where the answers point to.
@@ -366,6 +391,7 @@ impl Wizard {
         let opens = match self.said(Ask::Opens)? {
             "generate" => Opens::Generated(path(Ask::PassphraseFile)?),
             "file" => Opens::File(path(Ask::PassphraseFile)?),
+            IMPORTED => Opens::Imported,
             _ => {
                 let keep = match self.said(Ask::Keep)? {
                     "file" => Keep::File(path(Ask::KeepFile)?),
@@ -382,7 +408,7 @@ impl Wizard {
             opens,
             recovery: self.yes(Ask::Recovery),
             schedule: self.said(Ask::Schedule).map(str::to_owned),
-            retention: self.said(Ask::Retention).filter(|text| *text != "all").map(str::to_owned),
+            retention: self.said(Ask::Retention).map(str::to_owned),
             first_backup: self.yes(Ask::FirstBackup),
             service: self.yes(Ask::Service),
         })
@@ -439,6 +465,15 @@ impl Wizard {
     /// A question as it is asked now.
     pub(super) fn question(&self, ask: Ask) -> Question {
         let mut question = super::questions::of(ask, &self.facts, self.said(Ask::Place), self.found);
+        if let Form::Choice(choices) = &mut question.form
+            && ask == Ask::Opens
+            && self.facts.command
+            && self.imported()
+        {
+            let about = "as the earlier plugin gets it: by passphrase_command in the configuration file";
+            choices.push((IMPORTED.to_owned(), about.to_owned()));
+            question.default = Some(IMPORTED.to_owned());
+        }
         let secret = matches!(question.form, Form::Hidden | Form::HiddenTwice);
         if let Some(before) = self.before.get(&ask).filter(|_| !secret && ask != Ask::Confirm) {
             question.default = Some(before.to_string());

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 use super::*;
 use crate::cli::setup::plan::{Keep, Opens};
-use crate::config::draft::Draft;
+use crate::config::draft::{Draft, Value};
 use crate::config::{Config, Environment, Provider};
 
 fn facts() -> Facts {
@@ -14,6 +14,7 @@ fn facts() -> Facts {
         remotes: Some(vec!["nas:".into()]),
         keyring: true,
         plugin: None,
+        command: false,
     }
 }
 
@@ -150,6 +151,69 @@ fn wrong_answers_are_told_and_change_nothing() {
     assert!(matches!(wizard.next(), Step::Ask(Question { ask: Ask::Folder, .. })));
     wizard.answer(Ask::Folder, "/mnt/r").unwrap();
     assert!(wizard.answer(Ask::KeepFile, "/mnt/r/pw").unwrap_err().contains("protects nothing"));
+}
+
+#[test]
+fn paths_are_kept_apart_in_whatever_order_they_are_named() {
+    let wizard = |answers: &[(Ask, &str)]| {
+        let given: Vec<_> =
+            answers.iter().map(|(ask, text)| (*ask, Zeroizing::new((*text).to_owned()))).collect();
+        Wizard::new(facts(), &given)
+    };
+    for (answers, word) in [
+        (&[(Ask::PassphraseFile, "/srv/agent/pw"), (Ask::StateDir, "/srv/agent")][..], "lost together"),
+        (&[(Ask::KeepFile, "/srv/agent/pw"), (Ask::StateDir, "/srv/agent")], "lost together"),
+        (&[(Ask::PassphraseFile, "/mnt/r/pw"), (Ask::Folder, "/mnt/r")], "protects nothing"),
+        (&[(Ask::Folder, "/srv/agent/r"), (Ask::StateDir, "/srv/agent")], "must not lie in each other"),
+        (&[(Ask::Folder, "/srv"), (Ask::StateDir, "/srv/agent")], "must not lie in each other"),
+    ] {
+        let error = wizard(answers).err().unwrap();
+        assert!(error.contains(word), "{answers:?}: {error}");
+        let mut other_way: Vec<_> = answers.to_vec();
+        other_way.reverse();
+        assert!(wizard(&other_way).is_err(), "{other_way:?}");
+    }
+    // Which file it is, when it is not the one that is asked for.
+    let error =
+        wizard(&[(Ask::PassphraseFile, "/srv/agent/pw"), (Ask::StateDir, "/srv/agent")]).err().unwrap();
+    assert!(error.contains("/srv/agent/pw"), "{error}");
+    assert!(wizard(&[(Ask::PassphraseFile, "/srv/pw"), (Ask::StateDir, "/srv/agent")]).is_ok());
+}
+
+/// What an earlier plugin's settings come to, with its place and rules.
+fn after_import(answers: &[(Ask, &str)]) -> (Plan, Config) {
+    let given: Vec<_> =
+        answers.iter().map(|(ask, text)| (*ask, Zeroizing::new((*text).to_owned()))).collect();
+    let facts = Facts { plugin: Some("workspace-sync".into()), command: true, ..facts() };
+    let mut wizard = Wizard::new(facts, &given).unwrap();
+    walk(&mut wizard, Found::Nothing, &[]);
+    let plan = wizard.plan().unwrap();
+    let mut draft = Draft::new("test");
+    draft.set("repository", Value::text("/mnt/r"));
+    draft.set("retention.daily", Value::Number(7));
+    draft.set("passphrase_command", Value::text("print it"));
+    let draft = plan.draft(draft);
+    let env = Environment::of(&[("HOME", "/home/ann")]);
+    let config = draft.check(Path::new("/c/config.toml"), &env).unwrap().config;
+    (plan, config)
+}
+
+#[test]
+fn what_was_imported_holds_unless_the_command_line_says_otherwise() {
+    let (plan, config) = after_import(&[]);
+    assert_eq!(
+        (plan.opens.clone(), config.passphrase_command.as_deref()),
+        (Opens::Imported, Some("print it"))
+    );
+    assert_eq!(config.retention.map(|policy| policy.daily), Some(7));
+    assert!(plan.summary("x", Path::new("/c")).contains("as imported, printed by passphrase_command"));
+    let (plan, config) = after_import(&[(Ask::Retention, "all")]);
+    assert_eq!(config.retention, None);
+    assert!(plan.summary("x", Path::new("/c")).contains("keep           everything"));
+    let (_, config) = after_import(&[(Ask::Retention, "{last: 3}")]);
+    assert_eq!(config.retention.map(|policy| (policy.last, policy.daily)), Some((3, 0)));
+    let (_, config) = after_import(&[(Ask::Opens, "file"), (Ask::PassphraseFile, "/etc/pw")]);
+    assert_eq!((config.passphrase_file, config.passphrase_command), (Some("/etc/pw".into()), None));
 }
 
 #[test]
