@@ -7,7 +7,7 @@
 //! |---|---|
 //! | front doors | `cli`, `daemon` |
 //! | use cases | `app`, `ops` |
-//! | storage and input | `repo`, `gather`, `remote`, `format` |
+//! | storage and input | `repo`, `gather`, `remote`, `full`, `format` |
 //! | tools | `fs`, `chunk`, `rclone`, `crypto`, `config`, `report` |
 //! | ground | `clock`, `model` |
 
@@ -20,6 +20,7 @@ pub mod crypto;
 pub mod daemon;
 pub mod format;
 pub mod fs;
+pub mod full;
 pub mod gather;
 pub mod model;
 pub mod ops;

@@ -46,7 +46,7 @@ const LAYERS: &[Row] = &[
     Row {
         module: "simulation",
         layer: FRONT,
-        below: &["ops", "repo", "format", "remote", "fs", "crypto", "report", "clock", "model"],
+        below: &["ops", "repo", "full", "format", "remote", "fs", "crypto", "report", "clock", "model"],
         beside: &[],
         why: "tests only: it drives operations as app does, over a provider and clocks of its own",
     },
@@ -54,8 +54,8 @@ const LAYERS: &[Row] = &[
         module: "app",
         layer: USE_CASES,
         below: &[
-            "repo", "gather", "remote", "format", "fs", "rclone", "chunk", "crypto", "config", "report",
-            "clock", "model",
+            "repo", "gather", "remote", "full", "format", "fs", "rclone", "chunk", "crypto", "config",
+            "report", "clock", "model",
         ],
         beside: &["ops"],
         why: "app opens what an operation needs and runs it; it serves every front door, so it knows none",
@@ -64,8 +64,8 @@ const LAYERS: &[Row] = &[
         module: "ops",
         layer: USE_CASES,
         below: &[
-            "repo", "gather", "remote", "format", "fs", "rclone", "chunk", "crypto", "config", "report",
-            "clock", "model",
+            "repo", "gather", "remote", "full", "format", "fs", "rclone", "chunk", "crypto", "config",
+            "report", "clock", "model",
         ],
         beside: &[],
         why: "an operation is given opened parts and never asks how they were configured or will be shown",
@@ -97,6 +97,13 @@ const LAYERS: &[Row] = &[
         below: &["crypto", "model"],
         beside: &[],
         why: "bytes to model and back, with no I/O and no clock, so that vectors and fuzzing reach all of it",
+    },
+    Row {
+        module: "full",
+        layer: STORAGE,
+        below: &["crypto", "model"],
+        beside: &["format"],
+        why: "a tar stream in, an archive out and back: where archives lie and what goes into them is not its business",
     },
     Row {
         module: "fs",

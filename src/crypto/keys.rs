@@ -18,10 +18,14 @@ pub enum ObjectKind {
     Snapshot = 3,
     /// A gc record.
     Gc = 4,
-    /// An acceptance of marked snapshots. 5 is that of a full archive.
+    /// A full archive.
+    Archive = 5,
+    /// An acceptance of marked snapshots.
     Acceptance = 6,
     /// A removal record.
     Removal = 7,
+    /// The mark of a full archive.
+    ArchiveMark = 8,
 }
 
 impl ObjectKind {
@@ -35,13 +39,15 @@ impl ObjectKind {
             Self::Gc => "gc record",
             Self::Acceptance => "acceptance",
             Self::Removal => "removal record",
+            Self::Archive => "full archive",
+            Self::ArchiveMark => "mark of a full archive",
         }
     }
 
     /// True for the kinds that a writer key seals to the owner.
     #[must_use]
     pub fn is_for_owner(self) -> bool {
-        matches!(self, Self::Pack | Self::Snapshot)
+        matches!(self, Self::Pack | Self::Snapshot | Self::Archive | Self::ArchiveMark)
     }
 }
 
@@ -351,8 +357,8 @@ impl Keyring {
             ObjectKind::Index | ObjectKind::Gc => {
                 self.index.get(at).ok_or(CryptoError::Generation(generation))
             }
-            ObjectKind::Pack => Ok(&self.owner(generation)?.packs),
-            ObjectKind::Snapshot | ObjectKind::Acceptance | ObjectKind::Removal => {
+            ObjectKind::Pack | ObjectKind::Archive => Ok(&self.owner(generation)?.packs),
+            ObjectKind::Snapshot | ObjectKind::Acceptance | ObjectKind::Removal | ObjectKind::ArchiveMark => {
                 Ok(&self.owner(generation)?.snapshots)
             }
         }
@@ -516,6 +522,8 @@ mod tests {
             (ObjectKind::Gc, true),
             (ObjectKind::Acceptance, false),
             (ObjectKind::Removal, false),
+            (ObjectKind::Archive, false),
+            (ObjectKind::ArchiveMark, false),
         ] {
             let wrapped = owner.wrap_object_key(kind, &[0; 24], b"aad", &key).unwrap();
             let opened = writer.unwrap_object_key(kind, 0, &[0; 24], b"aad", &wrapped);
@@ -535,6 +543,8 @@ mod tests {
             ObjectKind::Gc,
             ObjectKind::Acceptance,
             ObjectKind::Removal,
+            ObjectKind::Archive,
+            ObjectKind::ArchiveMark,
         ];
         let names: std::collections::BTreeSet<_> = kinds.map(ObjectKind::name).into();
         assert_eq!(names.len(), kinds.len());

@@ -4,6 +4,7 @@
 mod aead;
 mod kdf;
 mod keys;
+mod openssl;
 mod pair;
 mod phrase;
 #[cfg(test)]
@@ -13,6 +14,7 @@ pub use aead::{FramePlace, OBJECT_NONCE, ObjectKey, TAG, WRAPPED_KEY, unwrap, wr
 pub use kdf::{Passphrase, ScryptParams, Stretched, stretch};
 pub(crate) use keys::Naming;
 pub use keys::{ContentHasher, FINGERPRINT, Keyring, MasterKey, Masters, ObjectKind, WriterKeys};
+pub use openssl::{CbcDecryptor, CbcEncryptor, OPENSSL_BLOCK, OPENSSL_MAGIC, OPENSSL_SALT, OpensslKey};
 pub(crate) use pair::WriterIdentity;
 pub use pair::{Agreed, FreshSecret, PROOF, PUBLIC_KEY};
 pub use phrase::{PHRASE_WORDS, PhraseError, generate_phrase, read_phrase, spell_phrase};

@@ -5,6 +5,7 @@
 
 pub mod acceptance_v1;
 pub mod drill_v1;
+pub mod full_mark_v1;
 pub mod gc_v1;
 pub mod index_v1;
 pub mod key_description_v1;

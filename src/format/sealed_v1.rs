@@ -15,7 +15,7 @@ pub const HEADER: usize = 8 + OBJECT_NONCE + WRAPPED_KEY;
 const PIECE: usize = 1 << 20;
 const MAGIC: &[u8; 4] = b"EXUV";
 /// The kinds of object that version 1 names.
-const KINDS: std::ops::RangeInclusive<u8> = 1..=7;
+const KINDS: std::ops::RangeInclusive<u8> = 1..=8;
 const WRAP_SYMMETRIC: u8 = 1;
 const WRAP_X25519: u8 = 2;
 

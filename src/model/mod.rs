@@ -1,6 +1,7 @@
 //! The vocabulary of the program as plain data: ids, paths, entries, snapshots, error classes.
 //! Nothing in here does I/O.
 
+mod archive;
 mod class;
 mod drill;
 mod entry;
@@ -13,6 +14,7 @@ mod secret;
 mod snapshot;
 mod time;
 
+pub use archive::{ArchiveForm, ArchiveMark, ArchiveName, ArchiveNameError, ArchiveObject};
 pub use class::{Classify, ErrorClass};
 pub use drill::{DrillResult, Verdict};
 pub use entry::{

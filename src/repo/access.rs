@@ -32,9 +32,12 @@ impl Repository {
     pub(super) fn require_reading(&self, kind: ObjectKind) -> Result<(), RepoError> {
         match kind {
             ObjectKind::Index | ObjectKind::Gc => Ok(()),
-            ObjectKind::Pack | ObjectKind::Snapshot | ObjectKind::Acceptance | ObjectKind::Removal => {
-                self.require_owner()
-            }
+            ObjectKind::Pack
+            | ObjectKind::Snapshot
+            | ObjectKind::Acceptance
+            | ObjectKind::Removal
+            | ObjectKind::Archive
+            | ObjectKind::ArchiveMark => self.require_owner(),
         }
     }
 
