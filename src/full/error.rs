@@ -43,13 +43,10 @@ impl FullError {
         }
     }
 
-    /// The same in the errors of `std::io`.
+    /// The same in the errors of `std::io`: never as it was, so that the codecs above tell it from their own.
     #[must_use]
     pub fn into_io(self) -> io::Error {
-        match self {
-            Self::Io(error) => error,
-            other => io::Error::other(other),
-        }
+        io::Error::other(self)
     }
 }
 

@@ -15,12 +15,23 @@ pub mod tar;
 #[cfg(test)]
 mod tests;
 
+use std::io::{self, BufRead};
+
 pub use crate::format::full_mark_v1::{decode as decode_mark, encode as encode_mark};
 pub use crate::model::{ArchiveForm, ArchiveMark as Mark, ArchiveName, ArchiveObject};
 pub use decode::Decoder;
 pub use encode::{Effort, Encoder, Finished};
 pub use error::FullError;
 pub use path::{UnsafePath, safe_path};
+
+/// `read` for a reader that has a buffer.
+fn read_from_buffer(reader: &mut impl BufRead, out: &mut [u8]) -> io::Result<usize> {
+    let buffer = reader.fill_buf()?;
+    let n = buffer.len().min(out.len());
+    out[..n].copy_from_slice(&buffer[..n]);
+    reader.consume(n);
+    Ok(n)
+}
 
 /// What a reader takes of an archive before it gives up: a few bytes can be made to stand for more than any disk has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
