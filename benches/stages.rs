@@ -6,7 +6,9 @@
 use std::cell::RefCell;
 use std::fs;
 use std::hint::black_box;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +22,9 @@ use exuvia::clock::{Clock, SystemClock};
 use exuvia::crypto::{self, FramePlace, Keyring, MasterKey, ObjectKey, ObjectKind};
 use exuvia::format::index_v1::{self, PackInfo};
 use exuvia::format::pack_v1::{BlobInfo, FrameInfo};
-use exuvia::format::sealed_v1::Randomness;
+use exuvia::format::sealed_v1::{Randomness, Sealer};
 use exuvia::format::segment_v1::{self, LeafBuilder};
+use exuvia::full::{Decoder, Effort, Encoder, Limits};
 use exuvia::gather::{Gather, TreeWalk, WalkOptions};
 use exuvia::model::{
     BlobId, BlobKind, Content, Entry, EntryKind, Metadata, ObjectId, Owner, RepoPath, RepositoryId, Slice,
@@ -142,6 +145,65 @@ fn open_1_mib(bencher: Bencher<'_, '_>) {
 fn sha256_16_mib(bencher: Bencher<'_, '_>) {
     let pack = noise(5, 16 * MIB);
     bencher.counter(BytesCount::of_slice(&pack)).bench_local(|| crypto::sha256(black_box(&pack)));
+}
+
+/// What state dirs are made of: text, and a quarter of what does not compress.
+fn archive_input() -> Vec<u8> {
+    (0..8).flat_map(|n| if n % 4 == 3 { noise(n, 8 * MIB) } else { text(n, 8 * MIB) }).collect()
+}
+
+fn sealer() -> Sealer {
+    Sealer { repository: RepositoryId([7; 16]), keys: keys() }
+}
+
+fn encode(mut encoder: Encoder<io::Sink>, tar: &[u8]) -> u64 {
+    encoder.write_all(tar).unwrap();
+    encoder.finish().unwrap().size
+}
+
+/// By threads that compress. Beside it: `archive_by_programs`.
+#[divan::bench(args = [1, 2], sample_count = 10, sample_size = 1)]
+fn archive_sealed(bencher: Bencher<'_, '_>, threads: usize) {
+    let (tar, sealer, effort) = (archive_input(), sealer(), Effort { level: None, threads });
+    bencher
+        .counter(BytesCount::of_slice(&tar))
+        .bench_local(|| encode(Encoder::sealed(io::sink(), &sealer, effort).unwrap(), &tar));
+}
+
+#[divan::bench(args = [1, 2], sample_count = 10, sample_size = 1)]
+fn archive_openssl(bencher: Bencher<'_, '_>, threads: usize) {
+    let (tar, effort) = (archive_input(), Effort { level: None, threads });
+    let passphrase = crypto::Passphrase::new(b"bench".to_vec());
+    bencher
+        .counter(BytesCount::of_slice(&tar))
+        .bench_local(|| encode(Encoder::openssl(io::sink(), Some(&passphrase), effort).unwrap(), &tar));
+}
+
+/// The same input through what people use instead; programs run beside each other, on as many cores as there are.
+#[divan::bench(args = ["zstd -q", "gzip"], sample_count = 10, sample_size = 1)]
+fn archive_by_programs(bencher: Bencher<'_, '_>, compress: &str) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let tar = archive_input();
+    fs::write(file.path(), &tar).unwrap();
+    let openssl = "openssl enc -aes-256-cbc -salt -pbkdf2 -iter 100000 -pass pass:bench";
+    let pipe = format!("cat | {compress} | {openssl} > /dev/null");
+    bencher.counter(BytesCount::of_slice(&tar)).bench_local(|| {
+        let input = fs::File::open(file.path()).unwrap();
+        let status = Command::new("sh").args(["-c", &pipe]).stdin(input).status().unwrap();
+        assert!(status.success());
+    });
+}
+
+#[divan::bench(sample_count = 10, sample_size = 1)]
+fn archive_sealed_read(bencher: Bencher<'_, '_>) {
+    let (tar, sealer) = (archive_input(), sealer());
+    let mut encoder = Encoder::sealed(Vec::new(), &sealer, Effort { level: None, threads: 2 }).unwrap();
+    encoder.write_all(&tar).unwrap();
+    let archive = encoder.finish().unwrap().out;
+    bencher.counter(BytesCount::of_slice(&tar)).bench_local(|| {
+        let mut decoder = Decoder::sealed(archive.as_slice(), &sealer, Limits::UNKNOWN).unwrap();
+        io::copy(&mut decoder, &mut io::sink()).unwrap()
+    });
 }
 
 /// Files as most are: of one blob each.

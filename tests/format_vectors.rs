@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -22,13 +23,15 @@ use exuvia::format::key_v1::Secrets;
 use exuvia::format::marker_v1::{Marker, Operation};
 use exuvia::format::pack_v1::{self, BlobInfo, FrameInfo, TRAILER};
 use exuvia::format::removal_v1::{self, Removal};
-use exuvia::format::sealed_v1::{Randomness, Sealer};
+use exuvia::format::sealed_v1::{HEADER, Randomness, Sealer};
 use exuvia::format::segment_v1::{self, Child, LeafBuilder, Segment};
 use exuvia::format::{FormatError, key_v1, slices_v1, snapshot_v1};
+use exuvia::full::{self, Decoder, Effort, Encoder, FullError, Limits};
 use exuvia::model::{
-    BlobId, BlobKind, Capture, Classify, Content, ContentHash, DatabaseRecord, Entry, EntryKind, FileError,
-    Integrity, Loss, ManifestRef, Metadata, ObjectId, Owner, Reason, Removed, RepoPath, RepositoryId, Slice,
-    Slices, Snapshot, SnapshotKind, Stats, Timestamp, WriterId, WriterKeyId, Xattr, compare_paths,
+    ArchiveMark, BlobId, BlobKind, Capture, Classify, Content, ContentHash, DatabaseRecord, Entry, EntryKind,
+    FileError, Integrity, Loss, ManifestRef, Metadata, ObjectId, Owner, Reason, Removed, RepoPath,
+    RepositoryId, Slice, Slices, Snapshot, SnapshotKind, Stats, Timestamp, WriterId, WriterKeyId, Xattr,
+    compare_paths,
 };
 use exuvia::repo::{Folder, pack_name, parse_name, record_name};
 use serde_json::Value;
@@ -39,6 +42,9 @@ type Check = fn(&V);
 const FILES: &[(&str, Check)] = &[
     ("acceptance.json", acceptance),
     ("chunker.json", chunker),
+    ("full_mark.json", full_mark),
+    ("full_openssl.json", full_openssl),
+    ("full_sealed.json", full_sealed),
     ("gc.json", gc),
     ("index.json", index),
     ("key.json", key),
@@ -67,7 +73,12 @@ fn every_file_of_vectors_is_read() {
     let there: BTreeSet<String> = std::fs::read_dir(directory())
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())
-        .filter(|name| !matches!(name.as_str(), "README.md" | "make.py" | "make_records.py" | "__pycache__"))
+        .filter(|name| {
+            !matches!(
+                name.as_str(),
+                "README.md" | "make.py" | "make_full.py" | "make_records.py" | "__pycache__"
+            )
+        })
         .collect();
     let read: BTreeSet<String> = FILES.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(there, read);
@@ -274,7 +285,7 @@ fn roles(file: &V) {
         let by_writer = case.get("by_writer").bool();
         let sealer = if by_writer { writer(sealed) } else { owner(sealed) };
         assert_eq!(sealer.seal_record(kind, &record, &case.randomness()).unwrap(), object, "{}", case.at);
-        let by = (by_writer && kind == ObjectKind::Snapshot).then_some(id);
+        let by = (by_writer && kind.is_for_owner()).then_some(id);
         assert_eq!(exuvia::format::sealed_v1::sealed_by(&object), by, "{}", case.at);
     }
 }
@@ -365,6 +376,7 @@ fn kind(word: &str) -> ObjectKind {
         "gc" => ObjectKind::Gc,
         "acceptance" => ObjectKind::Acceptance,
         "removal" => ObjectKind::Removal,
+        "full mark" => ObjectKind::ArchiveMark,
         other => panic!("kind {other}"),
     }
 }
@@ -433,6 +445,122 @@ fn removal(file: &V) {
         v.get("snapshots").list().iter().for_each(|id| removed.add_unreadable(ObjectId(id.array())));
         Removal { time: v.get("time").time(), removed }
     });
+}
+
+fn full_mark(file: &V) {
+    records(file, ObjectKind::ArchiveMark, full::decode_mark, full::encode_mark, |v| {
+        let texts = |key: &str| v.get(key).list().iter().map(V::str).collect();
+        let counts: Vec<u64> = v.get("counts").list().iter().map(V::int).collect();
+        let error = |e: &V| {
+            let [path, message] = e.pair();
+            FileError { path: path.path(), message: message.str() }
+        };
+        ArchiveMark {
+            name: v.get("name").str().parse().unwrap(),
+            size: v.get("size").int(),
+            sha256: v.get("sha256").array(),
+            time: v.get("time").time(),
+            host: v.get("host").str(),
+            user: v.get("user").str(),
+            program: v.get("program").str(),
+            writer: WriterId(v.get("writer").array()),
+            root: v.get("root").hex(),
+            selection: texts("selection"),
+            tags: texts("tags"),
+            members: counts[0],
+            files: counts[1],
+            bytes: counts[2],
+            tar_bytes: counts[3],
+            complete: v.get("complete").bool(),
+            errors: v.get("errors").list().iter().map(error).collect(),
+            error_count: v.get("error_count").int(),
+        }
+    });
+}
+
+/// All that comes out of an archive, or its class of error.
+fn unpacked<R: Read>(decoder: Result<Decoder<R>, FullError>) -> Result<Vec<u8>, &'static str> {
+    let class = |error: FullError| error.class().name();
+    let mut tar = Vec::new();
+    decoder.map_err(class)?.read_to_end(&mut tar).map_err(|e| class(FullError::from_io(e)))?;
+    Ok(tar)
+}
+
+/// What comes out of an archive where the case expects that, else nothing after a check of the class.
+fn archive(case: &V, expect: &str, tar: Result<Vec<u8>, &'static str>) -> Option<Vec<u8>> {
+    match tar {
+        Ok(tar) if expect == "ok" => return Some(tar),
+        Ok(tar) => panic!("{}: {} bytes came out, where {expect} is expected", case.at, tar.len()),
+        Err(class) => assert_eq!(class, expect, "{}", case.at),
+    }
+    None
+}
+
+const ONE_THREAD: Effort = Effort { level: None, threads: 1 };
+
+fn full_sealed(file: &V) {
+    let sealer = file.sealer();
+    let open = |object: &[u8]| unpacked(Decoder::sealed(object, &sealer, Limits::UNKNOWN));
+    for (expect, case) in file.cases() {
+        if let Some(long) = case.opt("pattern") {
+            let content = pattern(&long.get("seed").str(), long.get("length").int());
+            let object = in_raw_blocks(&sealer, &content, &case.randomness());
+            assert_eq!(exuvia::crypto::sha256(&object), case.get("object_sha256").array(), "{}", case.at);
+            assert!(open(&object).unwrap() == content, "{}", case.at);
+            continue;
+        }
+        let object = case.get("object").hex();
+        let Some(tar) = archive(&case, &expect, open(&object)) else { continue };
+        assert!(tar == case.get("tar").hex(), "{}", case.at);
+        let id = case.opt("writer").map(|id| WriterKeyId(id.array()));
+        assert_eq!(exuvia::format::sealed_v1::sealed_by(&object), id, "{}", case.at);
+        let keys = match id {
+            Some(id) => Keyring::of_writer(&sealer.keys.for_writer(id).unwrap()),
+            None => sealer.keys.clone(),
+        };
+        let writer = Sealer { repository: sealer.repository, keys };
+        let mut encoder = Encoder::sealed_with(Vec::new(), &writer, ONE_THREAD, &case.randomness()).unwrap();
+        encoder.write_all(&tar).unwrap();
+        let again = encoder.finish().unwrap().out;
+        // What zstd makes is its own affair, and with it all that follows the header.
+        assert_eq!(again[..HEADER], object[..HEADER], "{}", case.at);
+        assert!(open(&again).unwrap() == tar, "{}", case.at);
+    }
+}
+
+/// A sealed archive of one zstd frame without compression, of which every byte is settled.
+fn in_raw_blocks(sealer: &Sealer, content: &[u8], random: &Randomness) -> Vec<u8> {
+    const FRAME: usize = 1 << 20;
+    let le = |n: usize| u32::try_from(n).unwrap().to_le_bytes();
+    let mut plaintext = [&[0x28, 0xb5, 0x2f, 0xfd, 0xa0], &le(content.len())[..]].concat();
+    let blocks: Vec<&[u8]> = content.chunks(128 << 10).collect();
+    for (number, block) in blocks.iter().enumerate() {
+        let head = usize::from(number + 1 == blocks.len()) | block.len() << 3;
+        plaintext.extend_from_slice(&le(head)[..3]);
+        plaintext.extend_from_slice(block);
+    }
+    let (mut object, key) = sealer.begin(ObjectKind::Archive, random).unwrap();
+    let frames: Vec<&[u8]> = plaintext.chunks(FRAME).collect();
+    for (number, frame) in frames.iter().enumerate() {
+        let start = object.len();
+        object.extend_from_slice(frame);
+        let place = sealer.place(ObjectKind::Archive, number as u64, number + 1 == frames.len());
+        key.seal(place, &mut object, start).unwrap();
+    }
+    object
+}
+
+fn full_openssl(file: &V) {
+    for (expect, case) in file.cases() {
+        let passphrase = case.opt("passphrase").map(|passphrase| Passphrase::new(passphrase.hex()));
+        let object = case.get("object").hex();
+        let open = |object: &[u8]| unpacked(Decoder::openssl(object, passphrase.as_ref(), Limits::UNKNOWN));
+        let Some(tar) = archive(&case, &expect, open(&object)) else { continue };
+        assert!(tar == case.get("tar").hex(), "{}", case.at);
+        let mut encoder = Encoder::openssl(Vec::new(), passphrase.as_ref(), ONE_THREAD).unwrap();
+        encoder.write_all(&tar).unwrap();
+        assert!(open(&encoder.finish().unwrap().out).unwrap() == tar, "{}", case.at);
+    }
 }
 
 fn gc(file: &V) {

@@ -99,7 +99,8 @@ def time(t):
 
 REPOSITORY = pattern("repository", 16)
 MASTER = pattern("master", 32)
-KINDS = {"pack": 1, "index": 2, "snapshot": 3, "gc": 4, "acceptance": 6, "removal": 7}
+KINDS = {"pack": 1, "index": 2, "snapshot": 3, "gc": 4, "full archive": 5, "acceptance": 6, "removal": 7,
+         "full mark": 8}
 CONTEXTS = [
     "blob id, data",
     "blob id, meta",
@@ -117,7 +118,8 @@ def sub_key(use, master=MASTER):
     return derive("exuvia format 1: " + use, master)
 
 
-WRAPS = {1: "wrap, packs", 2: "wrap, index", 3: "wrap, snapshots", 4: "wrap, index", 6: "wrap, snapshots", 7: "wrap, snapshots"}
+WRAPS = {1: "wrap, packs", 2: "wrap, index", 3: "wrap, snapshots", 4: "wrap, index", 5: "wrap, packs",
+         6: "wrap, snapshots", 7: "wrap, snapshots", 8: "wrap, snapshots"}
 
 
 # Sections 4.2, 4.3 -----------------------------------------------------------------------------------
@@ -547,7 +549,7 @@ def sealed():
         return header(kind, key, nonce, **a) + frames(kind, key, body)
 
     for word, kind in KINDS.items():
-        if word == "pack":
+        if word in ("pack", "full archive"):
             continue
         name = f"{word}, stored"
         key, nonce = secrets(name)
@@ -584,6 +586,7 @@ def sealed():
     bad("kind 0", "unsupported", put(5, 0))
     bad("another kind", "damaged", good, "index")
     bad("full archive", "damaged", put(5, 5))
+    bad("mark of a full archive", "damaged", put(5, 8))
     bad("X25519 wrap", "damaged", put(6, 2))
     bad("wrap kind 3", "unsupported", put(6, 3))
     bad("generation that is not there", "wrong-key", put(7, 1))
@@ -630,7 +633,7 @@ def roles():
 
     def build(kind, name, generation, by_writer, **a):
         key, nonce = secrets(name)
-        if by_writer and kind in (1, 3):
+        if by_writer and kind in (1, 3, 8):
             start, object_key = writer_header(kind, key, generation, **a)
             return start + frames(kind, object_key, body(pattern(name, 40)))
         return header(kind, key, nonce, generation=generation, **a) + frames(kind, key, body(pattern(name, 40)))
@@ -660,6 +663,9 @@ def roles():
     for kind in ("index", "snapshot", "gc", "acceptance"):
         case(kind, 0, 1, False, "owner", "wrong-key")
     case("snapshot", 0, 1, True, "owner", "wrong-key")
+    case("full mark", 1, 1, True, "owner", "ok")
+    case("full mark", 1, 1, False, "writer", "wrong-key")
+    case("full mark", 1, 1, True, "writer", "wrong-key")
 
     def bad(name, object, kind="snapshot", expect="damaged", reader="owner"):
         f.bad(name, expect, kind=kind, later=0, sealed=0, writer=WRITER, by_writer=True, reader=reader, object=object)
@@ -807,7 +813,8 @@ def packs():
 
 
 if __name__ == "__main__":
+    import make_full
     import make_records
 
-    for write in (marker, keys, descriptions, phrases, sub_keys, sealed, roles, packs, *make_records.ALL):
+    for write in (marker, keys, descriptions, phrases, sub_keys, sealed, roles, packs, *make_records.ALL, *make_full.ALL):
         write()

@@ -17,6 +17,7 @@ const ITERATIONS: u32 = 100_000;
 const KEY: usize = 32;
 
 /// Key and first chaining value of one file.
+#[derive(Clone)]
 pub struct OpensslKey(Zeroizing<[u8; KEY + OPENSSL_BLOCK]>);
 
 impl OpensslKey {

@@ -26,7 +26,7 @@ pub struct Decoder<R: Read> {
 }
 
 enum Input<R: Read> {
-    Sealed(ZstdDecoder<'static, SealReader<R>>),
+    Sealed(Box<ZstdDecoder<'static, SealReader<R>>>),
     Gzip(Box<MultiGzDecoder<GzipReader<R>>>),
 }
 
@@ -36,13 +36,16 @@ impl<R: Read> Decoder<R> {
         let reader = SealReader::new(input, sealer)?;
         let mut zstd = ZstdDecoder::with_buffer(reader).map_err(FullError::Io)?;
         zstd.window_log_max(WINDOW_LOG).map_err(FullError::Io)?;
-        Ok(Self { input: Input::Sealed(zstd), limits, given: 0 })
+        Ok(Self { input: Input::Sealed(Box::new(zstd)), limits, given: 0 })
     }
 
     /// What `openssl enc` made of a `.tar.gz`; without a passphrase a plain one.
     pub fn openssl(input: R, passphrase: Option<&Passphrase>, limits: Limits) -> Result<Self, FullError> {
-        let gzip = MultiGzDecoder::new(GzipReader::new(input, passphrase)?);
-        Ok(Self { input: Input::Gzip(Box::new(gzip)), limits, given: 0 })
+        GzipReader::new(input, passphrase).map(|reader| Self::of_gzip(reader, limits))
+    }
+
+    pub(super) fn of_gzip(reader: GzipReader<R>, limits: Limits) -> Self {
+        Self { input: Input::Gzip(Box::new(MultiGzDecoder::new(reader))), limits, given: 0 }
     }
 
     fn stored(&self) -> u64 {

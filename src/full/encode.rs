@@ -51,9 +51,9 @@ pub struct Encoder<W: Write> {
 }
 
 enum Container {
-    Sealed(SealWriter),
+    Sealed(Box<SealWriter>),
     /// What was encrypted and not yet written; empty between two pieces.
-    Gzip(GzipWriter, Vec<u8>),
+    Gzip(Box<GzipWriter>, Vec<u8>),
 }
 
 impl<W: Write> Encoder<W> {
@@ -70,7 +70,7 @@ impl<W: Write> Encoder<W> {
         random: &Randomness,
     ) -> Result<Self, FullError> {
         let mut out = Counted::new(out);
-        let container = Container::Sealed(SealWriter::new(sealer, random, &mut out)?);
+        let container = Container::Sealed(Box::new(SealWriter::new(sealer, random, &mut out)?));
         let level = effort.level.unwrap_or(ZSTD_LEVEL).clamp(1, 15);
         Self::new(Codec::Zstd(level), effort.threads, container, out)
     }
@@ -82,7 +82,7 @@ impl<W: Write> Encoder<W> {
         out.write_all(&begin).map_err(FullError::Io)?;
         begin.clear();
         let level = effort.level.unwrap_or(GZIP_LEVEL).clamp(0, 9).unsigned_abs();
-        Self::new(Codec::Deflate(level), effort.threads, Container::Gzip(gzip, begin), out)
+        Self::new(Codec::Deflate(level), effort.threads, Container::Gzip(Box::new(gzip), begin), out)
     }
 
     fn new(codec: Codec, threads: usize, container: Container, out: Counted<W>) -> Result<Self, FullError> {

@@ -76,24 +76,43 @@ pub(super) struct GzipReader<R> {
 impl<R: Read> GzipReader<R> {
     /// Reads the beginning, and looks whether the passphrase makes sense of it.
     pub(super) fn new(input: R, passphrase: Option<&Passphrase>) -> Result<Self, FullError> {
-        let (stored, plain) = (Vec::with_capacity(BUFFER), Vec::with_capacity(BUFFER));
-        let mut reader = Self { input, cipher: None, stored, plain, used: 0, ended: false, read: 0 };
         match passphrase {
-            Some(passphrase) => reader.begin_encrypted(passphrase)?,
-            None => reader.begin_plain()?,
+            Some(passphrase) => Self::encrypted(input, |salt| OpensslKey::derive(passphrase, salt)),
+            None => Self::plain(input),
         }
+    }
+
+    fn of(input: R) -> Self {
+        let (stored, plain) = (Vec::with_capacity(BUFFER), Vec::with_capacity(BUFFER));
+        Self { input, cipher: None, stored, plain, used: 0, ended: false, read: 0 }
+    }
+
+    /// The same with the key that belongs to a salt.
+    pub(super) fn encrypted(
+        input: R,
+        key: impl FnOnce(&[u8; OPENSSL_SALT]) -> OpensslKey,
+    ) -> Result<Self, FullError> {
+        let mut reader = Self::of(input);
+        reader.begin_encrypted(key)?;
         Ok(reader)
     }
 
-    fn begin_encrypted(&mut self, passphrase: &Passphrase) -> Result<(), FullError> {
+    fn plain(input: R) -> Result<Self, FullError> {
+        let mut reader = Self::of(input);
+        reader.begin_plain()?;
+        Ok(reader)
+    }
+
+    fn begin_encrypted(
+        &mut self,
+        key: impl FnOnce(&[u8; OPENSSL_SALT]) -> OpensslKey,
+    ) -> Result<(), FullError> {
         let mut header = Vec::new();
         fill(&mut self.input, &mut header, OPENSSL_MAGIC.len() + OPENSSL_SALT)?;
         self.read = header.len() as u64;
         let salt = header.strip_prefix(OPENSSL_MAGIC).map(<[u8; OPENSSL_SALT]>::try_from);
         match salt {
-            Some(Ok(salt)) => {
-                self.cipher = Some(CbcDecryptor::new(&OpensslKey::derive(passphrase, &salt)));
-            }
+            Some(Ok(salt)) => self.cipher = Some(CbcDecryptor::new(&key(&salt))),
             Some(Err(_)) => return Err(FullError::Truncated("it ends in its header")),
             None if header.starts_with(GZIP_MAGIC) => {
                 return Err(FullError::Damaged(
@@ -103,10 +122,14 @@ impl<R: Read> GzipReader<R> {
             None => return Err(FullError::Damaged("it is nothing that `openssl enc -salt` has written")),
         }
         match self.more() {
-            Err(FullError::Truncated(_)) => Err(FullError::WrongPassphrase),
-            Err(other) => Err(other),
-            Ok(()) if self.plain.starts_with(GZIP_MAGIC) => Ok(()),
-            Ok(()) => Err(FullError::WrongPassphrase),
+            Err(FullError::Truncated(_)) if self.read == header.len() as u64 => {
+                Err(FullError::Truncated("it ends behind its header"))
+            }
+            // What came before the end was decrypted already, and tells whose fault the end is.
+            Ok(()) | Err(FullError::Truncated(_)) if !self.plain.starts_with(GZIP_MAGIC) => {
+                Err(FullError::WrongPassphrase)
+            }
+            other => other,
         }
     }
 

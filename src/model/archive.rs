@@ -10,6 +10,9 @@ const PREFIX: &str = "backup-";
 const TIME: &str = "%Y%m%dT%H%M%SZ";
 /// Characters of a time in a name.
 const TIME_LEN: usize = 16;
+/// The first and the last second that can be written: the year 0000 begins, and 9999 ends in some time zone.
+const FIRST: i64 = -62_167_219_200;
+const LAST: i64 = 253_402_207_200;
 const MARK: &str = ".mark";
 const CHECKSUM: &str = ".sha256";
 
@@ -51,7 +54,7 @@ impl ArchiveForm {
 
 /// The name of a full archive, without its folder: `backup-20260310T020000Z.tar.zst.sealed`.
 ///
-/// Ordered by time. Invariant: the time is a second of the years 0000 to 9999.
+/// Ordered by time. Invariant: the time can be written: it is in the years 0000 to 9999.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ArchiveName {
     secs: i64,
@@ -66,7 +69,7 @@ impl ArchiveName {
     /// written become the first or last that can.
     #[must_use]
     pub fn new(time: Timestamp, form: ArchiveForm) -> Self {
-        Self { secs: time.secs.clamp(-62_167_219_200, 253_402_300_799), form }
+        Self { secs: time.secs.clamp(FIRST, LAST), form }
     }
 
     /// The time in the name, UTC.
@@ -125,7 +128,8 @@ impl FromStr for ArchiveName {
         let time = jiff::civil::DateTime::strptime(TIME, time)
             .and_then(|time| time.to_zoned(jiff::tz::TimeZone::UTC))
             .map_err(|_| ArchiveNameError)?;
-        let name = Self { secs: time.timestamp().as_second(), form: form.ok_or(ArchiveNameError)? };
+        let name =
+            Self::new(Timestamp::from_secs(time.timestamp().as_second()), form.ok_or(ArchiveNameError)?);
         // Whoever parses times is lenient; names are compared as texts elsewhere.
         if name.to_string() == text { Ok(name) } else { Err(ArchiveNameError) }
     }
@@ -222,7 +226,7 @@ mod tests {
     #[test]
     fn times_that_cannot_be_written_become_the_nearest() {
         for (secs, text) in
-            [(i64::MAX, "backup-99991231T235959Z.tar.gz"), (i64::MIN, "backup-00000101T000000Z.tar.gz")]
+            [(i64::MAX, "backup-99991230T220000Z.tar.gz"), (i64::MIN, "backup-00000101T000000Z.tar.gz")]
         {
             let name = ArchiveName::new(Timestamp::from_secs(secs), ArchiveForm::Gzip);
             assert_eq!(name.to_string(), text);

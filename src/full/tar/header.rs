@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn sums_of_both_kinds_are_taken_and_others_refused() {
         let mut block = [0; BLOCK];
-        block[..5].copy_from_slice(b"\xff\xfename");
+        block[..6].copy_from_slice(b"\xff\xfename");
         set_sum(&mut block);
         assert_eq!(check_sum(&block), Ok(()));
         for at in (0..BLOCK).filter(|at| !CHECKSUM.contains(at)) {

@@ -31,11 +31,7 @@ pub(super) struct Pax {
 impl Pax {
     /// Takes the records of one member.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
-        records(bytes, |key, value| self.record(key, value))?;
-        if self.xattrs.len() > limits::XATTRS {
-            return Err("a member has too many extended attributes");
-        }
-        Ok(())
+        records(bytes, |key, value| self.record(key, value))
     }
 
     /// Takes records that hold from here on. What is a member's own cannot be said of all: programs would
@@ -77,6 +73,9 @@ impl Pax {
         }
         // The later one counts, as for all records.
         self.xattrs.retain(|(other, _)| *other != key);
+        if self.xattrs.len() == limits::XATTRS {
+            return Err("a member has too many extended attributes");
+        }
         self.xattrs.push((key, value.to_vec()));
         Ok(())
     }
@@ -227,7 +226,7 @@ mod tests {
         for bytes in [
             &b"9 path=a"[..],
             b"8 path=a\n",
-            b"10 path=a\n",
+            b"11 path=a\n",
             b"99 path=a\n",
             b"9 path=a\n9 path=a",
             b"path=a\n",

@@ -22,7 +22,9 @@ pub struct Reader<R: Read> {
     /// Where the headers of the current member began.
     member_at: u64,
     globals: Pax,
+    /// Headers of any kind, and those that were members.
     headers: u64,
+    members: u64,
     /// Sum of the sizes of all members so far.
     bytes: u64,
     data: Data,
@@ -62,6 +64,7 @@ impl<R: Read> Reader<R> {
             member_at: 0,
             globals: Pax::default(),
             headers: 0,
+            members: 0,
             bytes: 0,
             data: Data::default(),
             ended: false,
@@ -142,6 +145,7 @@ impl<R: Read> Reader<R> {
     }
 
     fn member(&mut self, block: &Block, header: Header, before: Before) -> Result<Member, TarError> {
+        self.count_member()?;
         let mut pax = before.pax.unwrap_or_else(|| self.globals.clone());
         let sparse = std::mem::take(&mut pax.sparse);
         let named = sparse.name.clone();
@@ -185,7 +189,7 @@ impl<R: Read> Reader<R> {
         if stored > 0 && !is_file && !matches!(kind, MemberKind::Other(_)) {
             return Err(self.error("a member that cannot have data has a size"));
         }
-        if !is_file && !matches!(sparse, Sparse::Not) || typeflag == b'S' && !matches!(sparse, Sparse::Not) {
+        if (typeflag == b'S' || !is_file) && !matches!(sparse, Sparse::Not) {
             return Err(self.error("a sparse file is of an unknown form, or of two"));
         }
         self.data.stored = stored;
@@ -285,8 +289,16 @@ impl<R: Read> Reader<R> {
 
     fn count_header(&mut self) -> Result<(), TarError> {
         self.headers += 1;
-        // A member has three headers before its own at most.
-        if self.headers > self.limits.members.saturating_mul(4).saturating_add(4) {
+        // A member has three headers before its own at most; the others are global ones, which nobody needs many of.
+        if self.headers > self.limits.members.saturating_mul(4).saturating_add(1_000) {
+            return Err(self.limit("it has more headers than its members need"));
+        }
+        Ok(())
+    }
+
+    fn count_member(&mut self) -> Result<(), TarError> {
+        self.members += 1;
+        if self.members > self.limits.members {
             return Err(self.limit("it has more members than it may have"));
         }
         Ok(())

@@ -133,6 +133,10 @@ fn check(member: &Member) -> Result<(), TarError> {
         _ if member.uid.max(member.gid) > i64::MAX.unsigned_abs() => {
             "its owner has no number that can be written"
         }
+        _ if member.xattrs.len() > limits::XATTRS => "it has too many extended attributes",
+        _ if member.xattrs.iter().any(|(_, value)| value.len() > limits::XATTR_VALUE) => {
+            "its extended attributes are too large"
+        }
         _ if member.xattrs.iter().any(|(name, _)| bad_name(name)) => "an extended attribute has no name",
         _ => return Ok(()),
     };
