@@ -7,7 +7,10 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|name: &[u8]| {
     if let Ok(path) = safe_path(name) {
         assert!(!name.starts_with(b"/"));
-        assert!(path.components().all(|component| component != b".." && name.windows(component.len()).any(|w| w == component)));
+        assert!(
+            path.components()
+                .all(|component| component != b".." && name.windows(component.len()).any(|w| w == component))
+        );
         // A path is safe, too, and stays what it is; the target itself has no name.
         assert!(path.is_root() || safe_path(path.as_bytes()) == Ok(path));
     }
