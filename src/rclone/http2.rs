@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::client::SendRequest;
+use h2::client::{ResponseFuture, SendRequest};
 use http::{Request, Response, header};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -122,6 +122,75 @@ impl Connection {
     }
 }
 
+/// A request whose body is handed over piece by piece. Dropped before its end, it is reset: the other side sees an
+/// error, and no end.
+pub(super) struct Sending {
+    handle: Handle,
+    progress: Arc<AtomicU64>,
+    stream: h2::SendStream<Bytes>,
+    answer: ResponseFuture,
+    sent: u64,
+    finished: bool,
+}
+
+impl Connection {
+    /// Begins such a request. What it returns must not outlive the connection.
+    pub(super) fn begin(&self, request: Request<()>, patience: &Patience<'_>) -> Result<Sending, Broken> {
+        let pulse = Pulse { progress: &self.progress, patience, grace: Duration::ZERO };
+        let mut sender = self.sender.clone();
+        let begun = self.handle.block_on(async {
+            sender = pulse.wait(sender.ready()).await??;
+            Ok::<_, Broken>(sender.send_request(request, false)?)
+        });
+        let (answer, stream) = begun?;
+        let (handle, progress) = (self.handle.clone(), Arc::clone(&self.progress));
+        Ok(Sending { handle, progress, stream, answer, sent: 0, finished: false })
+    }
+}
+
+impl Sending {
+    /// Sends bytes as fast as they are taken. False when the other side wants no more: it has answered.
+    pub(super) fn send(&mut self, bytes: &[u8], patience: &Patience<'_>) -> Result<bool, Broken> {
+        let pulse = Pulse { progress: &self.progress, patience, grace: Duration::ZERO };
+        let taken = self.handle.block_on(upload(&mut self.stream, bytes, false, &pulse))?;
+        self.sent += bytes.len() as u64;
+        Ok(taken)
+    }
+
+    /// Bytes handed over so far.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Ends the body, unless the other side had enough of it, and takes at most `max` bytes of the answer.
+    pub(super) fn finish(&mut self, whole: bool, max: u64, patience: &Patience<'_>) -> Result<Reply, Broken> {
+        // A service that wants to know the length beforehand gets all of it from rclone only now.
+        let grace = Duration::from_secs(if whole { self.sent / SLOWEST } else { 0 });
+        let mut pulse = Pulse { progress: &self.progress, patience, grace };
+        if whole {
+            // Where that fails the answer tells why.
+            drop(self.stream.send_data(Bytes::new(), true));
+        }
+        let answer = &mut self.answer;
+        let reply = self.handle.block_on(async {
+            let answer = pulse.wait(answer).await??;
+            pulse.grace = Duration::ZERO;
+            download(answer, max, &pulse).await
+        });
+        self.finished = whole && reply.is_ok();
+        reply
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if !self.finished {
+            // Dropped alone, a stream ends well, and what came so far would be taken for all.
+            self.stream.send_reset(h2::Reason::CANCEL);
+        }
+    }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
         drop(self.stop.take());
@@ -204,9 +273,9 @@ async fn exchange(
     mut pulse: Pulse<'_>,
 ) -> Result<Reply, Broken> {
     let mut sender = pulse.wait(sender.ready()).await??;
-    let (answer, stream) = sender.send_request(request, body.is_empty())?;
+    let (answer, mut stream) = sender.send_request(request, body.is_empty())?;
     if !body.is_empty() {
-        upload(stream, body, &pulse).await?;
+        upload(&mut stream, body, true, &pulse).await?;
         pulse.grace = Duration::from_secs(body.len() as u64 / SLOWEST);
     }
     let answer = pulse.wait(answer).await??;
@@ -214,20 +283,26 @@ async fn exchange(
     download(answer, max, &pulse).await
 }
 
-/// Sends a body as fast as rclone takes it. Ends early, and well, when rclone answers without reading on.
-async fn upload(mut stream: h2::SendStream<Bytes>, body: &[u8], pulse: &Pulse<'_>) -> Result<(), Broken> {
+/// Sends a body, or with `last` the rest of one, as fast as rclone takes it. Ends early, and well, with false when
+/// rclone answers without reading on.
+async fn upload(
+    stream: &mut h2::SendStream<Bytes>,
+    body: &[u8],
+    last: bool,
+    pulse: &Pulse<'_>,
+) -> Result<bool, Broken> {
     let mut rest = body;
     while !rest.is_empty() {
         stream.reserve_capacity(rest.len().min(PIECE));
         let granted = pulse.wait(poll_fn(|cx| stream.poll_capacity(cx))).await?;
-        let Some(Ok(granted)) = granted else { return Ok(()) };
+        let Some(Ok(granted)) = granted else { return Ok(false) };
         let Some((piece, after)) = rest.split_at_checked(granted.min(rest.len())) else { continue };
         rest = after;
-        if stream.send_data(Bytes::copy_from_slice(piece), rest.is_empty()).is_err() {
-            return Ok(());
+        if stream.send_data(Bytes::copy_from_slice(piece), last && rest.is_empty()).is_err() {
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 async fn download(answer: Response<h2::RecvStream>, max: u64, pulse: &Pulse<'_>) -> Result<Reply, Broken> {

@@ -26,7 +26,7 @@ pub use known::{KNOWN_FAULTS, KnownFault, known_faults};
 pub use listing::{BaseName, parse_listing};
 pub use log::{Line, parse_line};
 pub use once::{Output, command, version};
-pub use server::{Answer, Ask, Problem, Server, path_of};
+pub use server::{Answer, Ask, Posting, Problem, Server, path_of};
 pub use sums::{has_sha256, sha256};
 pub use target::{Secret, Settings, Target};
 pub use version::Version;

@@ -17,7 +17,7 @@ use http::{HeaderValue, Method, Request, header};
 
 use super::environment::{Environment, Scrubber, serve_arguments};
 use super::fault::{Failure, Fault, Meaning, classify, meaning};
-use super::http2::{Broken, Connection, Patience, Reply};
+use super::http2::{Broken, Connection, Patience, Reply, Sending};
 use super::listing::{BaseName, parse_listing};
 use super::log::{Log, Mark};
 use super::process::{Running, prepare, start};
@@ -207,6 +207,32 @@ impl Server {
         }
     }
 
+    /// Begins to store an object whose length nobody knows yet. As with [`Server::ask`], it must be the only request
+    /// for that object.
+    pub fn begin(
+        self: &Arc<Self>,
+        name: &str,
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Posting, Problem> {
+        // Without a length in its head, rclone streams it on, or gathers it where a service wants to know.
+        let request = request(Method::POST, &path_of(name)?)?;
+        let mark = self.log.mark();
+        let patience = Patience { cancelled, idle: self.idle() };
+        let ended = || Broken::Lost { reason: "the connection has ended".into(), only_this: false };
+        let connection = self.connection.as_ref().ok_or_else(ended);
+        match connection.and_then(|c| c.begin(request, &patience)) {
+            Ok(sending) => {
+                let name = name.to_string();
+                Ok(Posting { sending, server: Arc::clone(self), name, mark, ended: false })
+            }
+            Err(broken) => Err(self.broken(name, mark, broken, true, cancelled)),
+        }
+    }
+
+    fn idle(&self) -> Duration {
+        Duration::from_millis(self.idle.load(Ordering::Relaxed))
+    }
+
     /// Lists a folder and those below it; one that is not there is empty.
     pub fn list(
         &self,
@@ -262,8 +288,7 @@ impl Server {
         max: u64,
         cancelled: &(dyn Fn() -> bool + Sync),
     ) -> Result<Reply, Problem> {
-        let idle = Duration::from_millis(self.idle.load(Ordering::Relaxed));
-        let patience = Patience { cancelled, idle };
+        let patience = Patience { cancelled, idle: self.idle() };
         let ended = || Broken::Lost { reason: "the connection has ended".into(), only_this: false };
         let connection = self.connection.as_ref().ok_or_else(ended);
         let upload = request.method() == Method::POST;
@@ -272,20 +297,33 @@ impl Server {
                 self.greet(&reply)?;
                 Ok(reply)
             }
-            Err(Broken::Interrupted) => Err(interrupted().into()),
-            Err(Broken::Idle { all }) => {
+            Err(broken) => Err(self.broken(name, mark, broken, upload, cancelled)),
+        }
+    }
+
+    fn broken(
+        &self,
+        name: &str,
+        mark: Mark,
+        broken: Broken,
+        upload: bool,
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Problem {
+        match broken {
+            Broken::Interrupted => interrupted().into(),
+            Broken::Idle { all } => {
                 if all || upload {
                     self.abandon();
                 }
-                let message = format!("no progress for {} s", idle.as_secs());
-                Err(self.failure(message, Fault::Transient).into())
+                let message = format!("no progress for {} s", self.idle().as_secs());
+                self.failure(message, Fault::Transient).into()
             }
-            Err(Broken::Lost { reason, only_this }) => {
+            Broken::Lost { reason, only_this } => {
                 let problem = self.lost(name, mark, &reason, only_this, cancelled);
                 if upload {
                     self.abandon();
                 }
-                Err(problem)
+                problem
             }
         }
     }
@@ -401,6 +439,63 @@ impl Server {
                 let message = format!("rclone answers {} without a reason: {text}", reply.status);
                 self.failure(message, Fault::Other).into()
             }
+        }
+    }
+}
+
+/// An object on its way to rclone. Given up before its end, it is reset, so that rclone takes back what a service lets
+/// it take back; the process then serves nothing else, and a later request starts another one.
+pub struct Posting {
+    // Before the server, which owns what it runs on.
+    sending: Sending,
+    server: Arc<Server>,
+    name: String,
+    mark: Mark,
+    /// It has come to an end, a good or a bad one.
+    ended: bool,
+}
+
+impl Posting {
+    /// Sends the next bytes; waits while rclone takes none.
+    pub fn write(&mut self, bytes: &[u8], cancelled: &(dyn Fn() -> bool + Sync)) -> Result<(), Problem> {
+        let patience = Patience { cancelled, idle: self.server.idle() };
+        match self.sending.send(bytes, &patience) {
+            Ok(true) => Ok(()),
+            // An answer before the end can only be a refusal.
+            Ok(false) => Err(self.conclude(false, cancelled).err().unwrap_or_else(|| {
+                let message = "rclone took an object for whole that was not".to_string();
+                self.server.failure(message, Fault::Corrupt).into()
+            })),
+            Err(broken) => Err(self.server.broken(&self.name, self.mark, broken, true, cancelled)),
+        }
+    }
+
+    /// Ends the object; tells how many bytes it has.
+    pub fn finish(mut self, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<u64, Problem> {
+        self.conclude(true, cancelled)?;
+        Ok(self.sending.sent())
+    }
+
+    fn conclude(&mut self, whole: bool, cancelled: &(dyn Fn() -> bool + Sync)) -> Result<(), Problem> {
+        let patience = Patience { cancelled, idle: self.server.idle() };
+        match self.sending.finish(whole, MAX_REFUSAL, &patience) {
+            Ok(reply) => {
+                self.server.greet(&reply)?;
+                self.ended = true;
+                match reply.status {
+                    200..=299 => Ok(()),
+                    _ => Err(self.server.refusal(&self.name, self.mark, &reply, cancelled)),
+                }
+            }
+            Err(broken) => Err(self.server.broken(&self.name, self.mark, broken, true, cancelled)),
+        }
+    }
+}
+
+impl Drop for Posting {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.server.usable.store(false, Ordering::Release);
         }
     }
 }

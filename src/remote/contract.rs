@@ -63,6 +63,8 @@ pub const CASES: &[Case] = &[
     Case { name: "objects stored at once", deletes: false, run: concurrent },
     Case { name: "one object stored by many at once", deletes: false, run: concurrent_same },
     Case { name: "a big object", deletes: false, run: big_object },
+    Case { name: "an object of unknown length", deletes: false, run: streamed },
+    Case { name: "an object given up in the midst", deletes: true, run: given_up },
     Case { name: "a long listing", deletes: false, run: long_listing },
     Case { name: "deleted objects are gone", deletes: true, run: deletions },
 ];
@@ -494,6 +496,51 @@ fn big_object(scratch: &Scratch<'_>) -> Result<(), Failure> {
         let range = scratch.remote.get_range(name, (thread * share) as u64, share as u64);
         same(name, &range.map_err(failed("range"))?, part)
     })
+}
+
+/// Pieces of sizes that fit into nothing.
+fn stream(scratch: &Scratch<'_>, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+    scratch.note(name, bytes);
+    let mut upload = scratch.remote.stream(name).map_err(failed("stream"))?;
+    for piece in bytes.chunks(333_333) {
+        upload.write(piece).map_err(failed("a piece of a stream"))?;
+    }
+    upload.finish().map_err(failed("the end of a stream"))
+}
+
+fn streamed(scratch: &Scratch<'_>) -> Result<(), Failure> {
+    for (name, len) in [("full/empty", 0), ("full/small", 10), ("full/big", scratch.options.big)] {
+        let bytes = noise(len as u64 + 5, len);
+        stream(scratch, name, &bytes)?;
+        scratch.holds(name, &bytes)?;
+    }
+    // Beside others, and others beside it, even where only one request may be under way.
+    let (name, bytes) = ("full/beside", noise(9, 100_000));
+    scratch.note(name, &bytes);
+    let mut upload = scratch.remote.stream(name).map_err(failed("stream"))?;
+    for (number, piece) in bytes.chunks(30_000).enumerate() {
+        upload.write(piece).map_err(failed("a piece of a stream"))?;
+        scratch.put(&format!("full/other-{number}"), piece)?;
+        scratch.holds("full/small", &noise(15, 10))?;
+    }
+    upload.finish().map_err(failed("the end of a stream"))?;
+    scratch.holds(name, &bytes)?;
+    listing_is(scratch.remote, "full", &scratch.below("full/"))
+}
+
+fn given_up(scratch: &Scratch<'_>) -> Result<(), Failure> {
+    let (name, bytes) = ("given-up/a", noise(3, scratch.options.big));
+    scratch.note(name, &bytes);
+    let mut upload = scratch.remote.stream(name).map_err(failed("stream"))?;
+    for piece in bytes.chunks(1 << 20) {
+        upload.write(piece).map_err(failed("a piece of a stream"))?;
+    }
+    drop(upload);
+    // What a remote may keep of it can be taken away, and the way is free for others.
+    scratch.delete(name)?;
+    not_found("size", scratch.remote.size(name))?;
+    scratch.put("given-up/b", b"bytes")?;
+    scratch.holds("given-up/b", b"bytes")
 }
 
 fn long_listing(scratch: &Scratch<'_>) -> Result<(), Failure> {

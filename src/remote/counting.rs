@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Listed, Remote, RemoteError, Upload};
+use super::{Listed, Remote, RemoteError, Streaming, Upload};
 
 /// Requests made so far, by verb.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -101,6 +101,25 @@ impl Upload for CountedUpload {
     }
 }
 
+struct CountedStream {
+    inner: Box<dyn Streaming>,
+    bytes: u64,
+    counters: Arc<Counters>,
+}
+
+impl Streaming for CountedStream {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), RemoteError> {
+        self.bytes += bytes.len() as u64;
+        self.inner.write(bytes)
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), RemoteError> {
+        self.inner.finish()?;
+        add(&self.counters.bytes_put, self.bytes);
+        Ok(())
+    }
+}
+
 impl Remote for Counting {
     fn get(&self, name: &str, max: u64) -> Result<Vec<u8>, RemoteError> {
         add(&self.counters.get, 1);
@@ -124,6 +143,12 @@ impl Remote for Counting {
             Box::new(CountedUpload { inner, bytes: 0, counters: Arc::clone(&self.counters) })
         };
         Ok(self.inner.begin(folder)?.map(counted))
+    }
+
+    fn stream(&self, name: &str) -> Result<Box<dyn Streaming>, RemoteError> {
+        add(&self.counters.put, 1);
+        let inner = self.inner.stream(name)?;
+        Ok(Box::new(CountedStream { inner, bytes: 0, counters: Arc::clone(&self.counters) }))
     }
 
     fn create(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {

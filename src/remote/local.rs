@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::name::is_sound;
-use super::{Listed, Remote, RemoteError, Upload, Verb};
+use super::{Listed, Remote, RemoteError, Streaming, Upload, Verb};
 use crate::fs::{TempFile, create_private_dir_all, remove_file, sync_dir, write_new};
 
 /// Temporary files begin so; listings leave them out.
@@ -32,6 +32,15 @@ impl Local {
         } else {
             Err(failure(verb, name, ErrorKind::InvalidInput.into()))
         }
+    }
+
+    fn writing(&self, folder: &str) -> Result<Writing, RemoteError> {
+        let path = self.path(Verb::Put, folder)?;
+        let begin = || {
+            make_folder(&path, &self.root)?;
+            Ok(Writing { root: self.root.clone(), folder: folder.to_string(), file: TempFile::new(&path)? })
+        };
+        begin().map_err(|e| failure(Verb::Put, folder, e))
     }
 
     fn open(&self, name: &str) -> Result<(File, u64), RemoteError> {
@@ -65,14 +74,36 @@ impl Upload for Writing {
     }
 
     fn finish(self: Box<Self>, name: &str) -> Result<(), RemoteError> {
-        let Self { root, file, .. } = *self;
-        let path = Local::new(root.clone()).path(Verb::Put, name)?;
-        let stored =
-            store_at(&path, name, &root, |folder, base| file.persist_new_in(folder, base, OBJECT_MODE));
-        match stored {
+        match self.place(name) {
             Err(RemoteError::Exists { .. }) => Ok(()),
             other => other,
         }
+    }
+}
+
+impl Writing {
+    /// Gives the file its name unless that exists.
+    fn place(self, name: &str) -> Result<(), RemoteError> {
+        let Self { root, file, .. } = self;
+        let path = Local::new(root.clone()).path(Verb::Put, name)?;
+        store_at(&path, name, &root, |folder, base| file.persist_new_in(folder, base, OBJECT_MODE))
+    }
+}
+
+/// The same for an object whose name is known.
+struct NamedWriting {
+    writing: Box<Writing>,
+    name: String,
+}
+
+impl Streaming for NamedWriting {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), RemoteError> {
+        self.writing.file.file().write_all(bytes).map_err(|e| failure(Verb::Put, &self.name, e))
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), RemoteError> {
+        let Self { writing, name } = *self;
+        writing.place(&name)
     }
 }
 
@@ -126,13 +157,19 @@ impl Remote for Local {
     }
 
     fn begin(&self, folder: &str) -> Result<Option<Box<dyn Upload>>, RemoteError> {
-        let path = self.path(Verb::Put, folder)?;
-        let begin = || {
-            make_folder(&path, &self.root)?;
-            Ok(Writing { root: self.root.clone(), folder: folder.to_string(), file: TempFile::new(&path)? })
+        Ok(Some(Box::new(self.writing(folder)?)))
+    }
+
+    fn stream(&self, name: &str) -> Result<Box<dyn Streaming>, RemoteError> {
+        let path = self.path(Verb::Put, name)?;
+        if fs::symlink_metadata(&path).is_ok() {
+            return Err(RemoteError::Exists { name: name.to_string() });
+        }
+        let Some((folder, _)) = name.split_once('/') else {
+            return Err(failure(Verb::Put, name, ErrorKind::InvalidInput.into()));
         };
-        let writing = begin().map_err(|e| failure(Verb::Put, folder, e))?;
-        Ok(Some(Box::new(writing)))
+        let writing = Box::new(self.writing(folder)?);
+        Ok(Box::new(NamedWriting { writing, name: name.to_string() }))
     }
 
     fn create(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {

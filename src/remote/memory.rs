@@ -2,15 +2,37 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::name::is_sound;
-use super::{Listed, Remote, RemoteError, Verb};
+use super::{Listed, Remote, RemoteError, Streaming, Verb};
+
+type Objects = Mutex<BTreeMap<String, Vec<u8>>>;
 
 /// Objects in a map.
 #[derive(Default)]
 pub struct Memory {
-    objects: Mutex<BTreeMap<String, Vec<u8>>>,
+    objects: Arc<Objects>,
+}
+
+/// An object of a map on its way.
+struct Gathered {
+    objects: Arc<Objects>,
+    name: String,
+    bytes: Vec<u8>,
+}
+
+impl Streaming for Gathered {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), RemoteError> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), RemoteError> {
+        let Self { objects, name, bytes } = *self;
+        objects.lock().unwrap_or_else(PoisonError::into_inner).insert(name, bytes);
+        Ok(())
+    }
 }
 
 impl Memory {
@@ -71,6 +93,15 @@ impl Remote for Memory {
         sound(Verb::Put, name)?;
         self.objects().entry(name.to_string()).or_insert_with(|| bytes.to_vec());
         Ok(())
+    }
+
+    fn stream(&self, name: &str) -> Result<Box<dyn Streaming>, RemoteError> {
+        sound(Verb::Put, name)?;
+        if self.objects().contains_key(name) {
+            return Err(RemoteError::Exists { name: name.to_string() });
+        }
+        let objects = Arc::clone(&self.objects);
+        Ok(Box::new(Gathered { objects, name: name.to_string(), bytes: Vec::new() }))
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Listed>, RemoteError> {

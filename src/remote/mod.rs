@@ -8,6 +8,7 @@ mod local;
 mod memory;
 mod name;
 mod rclone;
+mod reading;
 mod retry;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ pub use counting::{Counting, RequestCounts};
 pub use local::Local;
 pub use memory::Memory;
 pub use rclone::Rclone;
+pub use reading::ObjectReader;
 pub use retry::{Policy, Retrying};
 
 use rustix::io::Errno;
@@ -157,6 +159,19 @@ pub trait Upload: Send {
     fn finish(self: Box<Self>, name: &str) -> Result<(), RemoteError>;
 }
 
+/// An object on its way under a name that is known, and whose length is not.
+///
+/// Dropped before its end it is given up. A remote that cannot take back what it was sent may keep a torn object
+/// under the name then: whoever streams decides by another object, stored afterwards, what is whole.
+pub trait Streaming: Send {
+    /// Takes the next bytes; waits where the remote is slower than its caller. Nothing is tried again, since
+    /// nobody has the bytes any more: after an error the object is lost.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), RemoteError>;
+
+    /// Ends the object. Returns when the remote has confirmed its size.
+    fn finish(self: Box<Self>) -> Result<(), RemoteError>;
+}
+
 /// A flat store of immutable objects.
 ///
 /// An object becomes visible under its name only when all of its bytes are durable. Objects are
@@ -179,6 +194,13 @@ pub trait Remote: Send + Sync {
     fn begin(&self, folder: &str) -> Result<Option<Box<dyn Upload>>, RemoteError> {
         let _ = folder;
         Ok(None)
+    }
+
+    /// Begins an object of a fresh name in a folder whose bytes are handed over as they are made, however many they will be.
+    /// On a remote of rclone's this is the only object that can be seen before it is whole.
+    fn stream(&self, name: &str) -> Result<Box<dyn Streaming>, RemoteError> {
+        let source = io::ErrorKind::Unsupported.into();
+        Err(RemoteError::Io { verb: Verb::Put, name: name.to_string(), source })
     }
 
     /// Stores an object under a name that others may choose too; one that is there already stays, and is

@@ -12,10 +12,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::retry::{Policy, Retrying};
-use super::{Fault, Listed, Remote, RemoteError, Verb};
+use super::{Fault, Listed, Remote, RemoteError, Streaming, Verb};
 use crate::clock::Clock;
 use crate::fs::inherited_variables;
-use crate::rclone::{self, Answer, Ask, BaseName, Environment, Failure, Problem, Server, Target, path_of};
+use crate::rclone::{
+    self, Answer, Ask, BaseName, Environment, Failure, Posting, Problem, Server, Target, path_of,
+};
 use crate::report::Monitor;
 
 /// The folder whose objects lie in folders of the first two characters of their names.
@@ -51,6 +53,10 @@ impl Remote for Rclone {
         self.inner.put(name, bytes)
     }
 
+    fn stream(&self, name: &str) -> Result<Box<dyn Streaming>, RemoteError> {
+        self.inner.stream(name)
+    }
+
     fn list(&self, folder: &str) -> Result<Vec<Listed>, RemoteError> {
         self.inner.list(folder)
     }
@@ -76,22 +82,24 @@ impl Remote for Rclone {
     }
 }
 
-/// One try of each request, in a process of rclone's that is started when there is none.
+/// One try of each request, in a process of rclone's that is started when there is none. Clones share it.
+#[derive(Clone)]
 struct Service {
     target: Target,
     environment: Environment,
     monitor: Arc<dyn Monitor>,
-    server: Mutex<Option<Arc<Server>>>,
-    turns: Turns,
+    server: Arc<Mutex<Option<Arc<Server>>>>,
+    turns: Arc<Turns>,
     /// Whether the service has hashes of the kind that names are made from; asked once.
-    has_sha256: OnceLock<bool>,
+    has_sha256: Arc<OnceLock<bool>>,
 }
 
 impl Service {
     fn new(target: Target, monitor: Arc<dyn Monitor>) -> Self {
-        let turns = Turns::new(target.settings.connections);
+        let turns = Arc::new(Turns::new(target.settings.connections));
         let environment = Environment::new(inherited_variables());
-        Self { target, environment, monitor, server: Mutex::default(), turns, has_sha256: OnceLock::new() }
+        let (server, has_sha256) = (Arc::default(), Arc::default());
+        Self { target, environment, monitor, server, turns, has_sha256 }
     }
 
     /// The process at work; another one when the last has ended.
@@ -115,10 +123,7 @@ impl Service {
         request: impl FnOnce(&Server, &(dyn Fn() -> bool + Sync)) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
         let cancelled = || self.monitor.cancelled();
-        let Some(_turn) = self.turns.take(name, &cancelled) else {
-            let message = "stopped".to_string();
-            return Err(Failure { message, fault: Fault::Interrupted }.into());
-        };
+        let Some(_turn) = self.turns.take(name, &cancelled) else { return Err(stopped().into()) };
         request(&*self.server()?, &cancelled)
     }
 
@@ -151,9 +156,64 @@ impl Service {
         }
     }
 
+    /// Compares the size that the backend reported with that of what was sent.
+    fn confirm(&self, name: &str, sent: u64) -> Result<(), RemoteError> {
+        let stored = match self.ask(Verb::Put, name, Ask::Head) {
+            Ok(answer) => answer.length,
+            Err(e) if e.is_not_found() => {
+                let message = "it is not there after it was stored";
+                return Err(failed(Verb::Put, name, message, Fault::Corrupt));
+            }
+            Err(e) => return Err(e),
+        };
+        if stored == Some(sent) {
+            return Ok(());
+        }
+        let stored = stored.map_or("an unknown number of".to_string(), |n| n.to_string());
+        let message = format!("{stored} bytes are stored of {sent}");
+        Err(failed(Verb::Put, name, &message, Fault::Corrupt))
+    }
+
     /// Refuses what is no name before rclone is started for it.
     fn check(verb: Verb, name: &str) -> Result<(), RemoteError> {
         path_of(name).map(drop).map_err(|Failure { message, fault }| failed(verb, name, &message, fault))
+    }
+}
+
+fn stopped() -> Failure {
+    Failure { message: "stopped".to_string(), fault: Fault::Interrupted }
+}
+
+/// What a failed upload of unknown length says.
+fn refused(name: &str, problem: Problem) -> RemoteError {
+    match problem {
+        Problem::Missing => failed(Verb::Put, name, "the folder does not exist", Fault::NoContainer),
+        Problem::OutOfRange => failed(Verb::Put, name, "a range was refused", Fault::Other),
+        Problem::Failed(Failure { message, fault }) => failed(Verb::Put, name, &message, fault),
+    }
+}
+
+/// An object that is being streamed.
+struct Posted {
+    posting: Posting,
+    turn: Turn,
+    service: Service,
+    name: String,
+}
+
+impl Streaming for Posted {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), RemoteError> {
+        let monitor = &self.service.monitor;
+        self.posting.write(bytes, &|| monitor.cancelled()).map_err(|problem| refused(&self.name, problem))
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), RemoteError> {
+        let Self { posting, turn, service, name } = *self;
+        let sent =
+            posting.finish(&|| service.monitor.cancelled()).map_err(|problem| refused(&name, problem))?;
+        // The question for its size is another request for the same object.
+        drop(turn);
+        service.confirm(&name, sent)
     }
 }
 
@@ -199,20 +259,19 @@ impl Remote for Service {
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {
         Self::check(Verb::Put, name)?;
         self.ask(Verb::Put, name, Ask::Post { body: bytes })?;
-        let stored = match self.ask(Verb::Put, name, Ask::Head) {
-            Ok(answer) => answer.length,
-            Err(e) if e.is_not_found() => {
-                let message = "it is not there after it was stored";
-                return Err(failed(Verb::Put, name, message, Fault::Corrupt));
-            }
-            Err(e) => return Err(e),
+        self.confirm(name, bytes.len() as u64)
+    }
+
+    fn stream(&self, name: &str) -> Result<Box<dyn Streaming>, RemoteError> {
+        Self::check(Verb::Put, name)?;
+        let cancelled = || self.monitor.cancelled();
+        let begin = || -> Result<_, Problem> {
+            let turn = self.turns.take_beside(name, &cancelled).ok_or_else(stopped)?;
+            Ok((self.server()?.begin(name, &cancelled)?, turn))
         };
-        if stored == Some(bytes.len() as u64) {
-            return Ok(());
-        }
-        let stored = stored.map_or("an unknown number of".to_string(), |n| n.to_string());
-        let message = format!("{stored} bytes are stored of {}", bytes.len());
-        Err(failed(Verb::Put, name, &message, Fault::Corrupt))
+        let (posting, turn) = begin().map_err(|problem| refused(name, problem))?;
+        let service = self.clone();
+        Ok(Box::new(Posted { posting, turn, service, name: name.to_string() }))
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Listed>, RemoteError> {
@@ -284,13 +343,21 @@ fn full_name(folder: &str, BaseName { name, size }: BaseName) -> Option<Listed> 
 /// their names, and two uploads of one object would get in each other's way.
 struct Turns {
     limit: usize,
-    busy: Mutex<HashSet<String>>,
+    busy: Mutex<Busy>,
     freed: Condvar,
 }
 
-struct Turn<'a> {
-    turns: &'a Turns,
+#[derive(Default)]
+struct Busy {
+    names: HashSet<String>,
+    /// Of these, so many are not counted.
+    beside: usize,
+}
+
+struct Turn {
+    turns: Arc<Turns>,
     name: String,
+    counted: bool,
 }
 
 impl Turns {
@@ -298,28 +365,43 @@ impl Turns {
         Self { limit: limit.max(1), busy: Mutex::default(), freed: Condvar::new() }
     }
 
-    fn busy(&self) -> MutexGuard<'_, HashSet<String>> {
+    fn busy(&self) -> MutexGuard<'_, Busy> {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// None when it was cancelled.
-    fn take(&self, name: &str, cancelled: &dyn Fn() -> bool) -> Option<Turn<'_>> {
+    fn take(self: &Arc<Self>, name: &str, cancelled: &dyn Fn() -> bool) -> Option<Turn> {
+        self.wait(name, true, cancelled)
+    }
+
+    /// The same for an object that is streamed: it takes its time, and may be made of what other requests bring, so
+    /// that it must not take a turn from them.
+    fn take_beside(self: &Arc<Self>, name: &str, cancelled: &dyn Fn() -> bool) -> Option<Turn> {
+        self.wait(name, false, cancelled)
+    }
+
+    fn wait(self: &Arc<Self>, name: &str, counted: bool, cancelled: &dyn Fn() -> bool) -> Option<Turn> {
         let mut busy = self.busy();
         loop {
             if cancelled() {
                 return None;
             }
-            if busy.len() < self.limit && busy.insert(name.to_string()) {
-                return Some(Turn { turns: self, name: name.to_string() });
+            let free = !counted || busy.names.len() - busy.beside < self.limit;
+            if free && busy.names.insert(name.to_string()) {
+                busy.beside += usize::from(!counted);
+                return Some(Turn { turns: Arc::clone(self), name: name.to_string(), counted });
             }
             busy = self.freed.wait_timeout(busy, TICK).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
-        self.turns.busy().remove(&self.name);
+        let mut busy = self.turns.busy();
+        busy.names.remove(&self.name);
+        busy.beside -= usize::from(!self.counted);
+        drop(busy);
         // All, since each waits for a name of its own.
         self.turns.freed.notify_all();
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Fault, Listed, Remote, RemoteError};
+use super::{Fault, Listed, Remote, RemoteError, Streaming};
 use crate::clock::Clock;
 use crate::report::Monitor;
 
@@ -152,6 +152,11 @@ impl<R: Remote> Remote for Retrying<R> {
 
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {
         self.attempt(|| self.inner.put(name, bytes))
+    }
+
+    /// Beginning one is tried again; what was sent since is not kept, so nothing within it can be.
+    fn stream(&self, name: &str) -> Result<Box<dyn Streaming>, RemoteError> {
+        self.attempt(|| self.inner.stream(name))
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Listed>, RemoteError> {

@@ -217,7 +217,7 @@ fn names_that_leave_the_repository_are_refused() {
 
 #[test]
 fn turns_are_taken_by_name_and_number() {
-    let turns = Turns::new(2);
+    let turns = Arc::new(Turns::new(2));
     let first = turns.take("a", &|| false);
     assert!(first.is_some());
     let asked = AtomicBool::new(false);
@@ -230,6 +230,20 @@ fn turns_are_taken_by_name_and_number() {
     drop(second);
     assert!(turns.take("c", &|| false).is_some());
     drop(first);
+}
+
+#[test]
+fn what_is_streamed_takes_no_turn_from_others() {
+    let turns = Arc::new(Turns::new(1));
+    let streamed = turns.take_beside("a", &|| false);
+    assert!(streamed.is_some());
+    let other = turns.take("b", &|| false);
+    assert!(other.is_some(), "beside the streamed one");
+    let asked = AtomicBool::new(false);
+    let give_up = || asked.swap(true, Ordering::Relaxed);
+    assert!(turns.take("a", &give_up).is_none(), "still one request for each name");
+    drop((streamed, other));
+    assert!(turns.take("a", &|| false).is_some());
 }
 
 #[test]
