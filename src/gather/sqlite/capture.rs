@@ -39,10 +39,22 @@ pub fn capture(
     options: &CaptureOptions,
     sink: &mut dyn PageSink,
 ) -> Result<Captured, CaptureError> {
+    attempts(path, options, &mut |pinned| pinned.copy_to(sink))
+}
+
+/// What is done with a pinned source; returns the page count.
+pub(super) type Copy<'a> = dyn FnMut(&Pinned<'_>) -> Result<u32, Stop> + 'a;
+
+/// Tries as often as other processes spoil it.
+pub(super) fn attempts(
+    path: &Path,
+    options: &CaptureOptions,
+    copy: &mut Copy<'_>,
+) -> Result<Captured, CaptureError> {
     let path = resolve(path)?;
     let mut attempt = 0;
     loop {
-        let error = match try_capture(&path, attempt >= READ_ONLY_ATTEMPTS, options, sink) {
+        let error = match try_capture(&path, attempt >= READ_ONLY_ATTEMPTS, options, copy) {
             Ok(captured) => return Ok(captured),
             Err(Stop::Final(error)) => return Err(error),
             Err(Stop::Again(error)) => error,
@@ -55,7 +67,7 @@ pub fn capture(
     }
 }
 
-enum Stop {
+pub(super) enum Stop {
     Final(CaptureError),
     /// Another process's doing: a new attempt may find a state that can be read.
     Again(CaptureError),
@@ -76,11 +88,47 @@ pub(super) enum Shm {
     ReadWrite,
 }
 
+/// A source in one read transaction, until it is dropped.
+pub(super) struct Pinned<'a> {
+    path: &'a Path,
+    source: Connection,
+    page_size: u32,
+    shm: Shm,
+    stamp: SourceStamp,
+}
+
+impl Pinned<'_> {
+    /// Hands every page to `sink`; returns their number. Each time it is the same image.
+    pub(super) fn copy_to(&self, sink: &mut dyn PageSink) -> Result<u32, Stop> {
+        let failed = |error| classify_attempt(self.path, error);
+        let mut destination = Destination::open(sink).map_err(failed)?;
+        destination.copy(&self.source, self.page_size).map_err(|error| match error {
+            CopyError::Sqlite(error) => failed(error),
+            CopyError::Stream(Failure::Sink(error)) => CaptureError::Sink(error).into(),
+            CopyError::Stream(Failure::Protocol(what)) => CaptureError::CannotCapture(what).into(),
+            CopyError::Stream(Failure::Panic(_)) => CaptureError::CannotCapture("panic".into()).into(),
+        })
+    }
+
+    /// Fails when what was read so far may be no state that the database ever had: without a `-shm` there were no
+    /// locks against a checkpoint. A process that came meanwhile has made a `-shm`; one that has left again has
+    /// changed the main file or removed the WAL.
+    pub(super) fn settled(&self) -> Result<(), Stop> {
+        if self.shm == Shm::Absent && used_wal_index(&self.source) {
+            let unchanged = SourceStamp::read(self.path).is_ok_and(|now| now == self.stamp);
+            if !unchanged || exists(&with_suffix(self.path, "-shm"))? {
+                return Err(Stop::Again(CaptureError::Unstable));
+            }
+        }
+        Ok(())
+    }
+}
+
 fn try_capture(
     path: &Path,
     write_shm: bool,
     options: &CaptureOptions,
-    sink: &mut dyn PageSink,
+    copy: &mut Copy<'_>,
 ) -> Result<Captured, Stop> {
     // Before anything is opened: whatever happens from here on makes a later stamp differ. What
     // lies beside the file must be regular files too, or SQLite could block on opening a pipe.
@@ -96,28 +144,14 @@ fn try_capture(
     let page_size = number(&source, "page_size").map_err(failed)?;
     let user_version = number(&source, "user_version").map_err(failed)?;
     let application_id = number(&source, "application_id").map_err(failed)?;
-    let page_count = {
-        let mut destination = Destination::open(sink).map_err(failed)?;
-        destination.copy(&source, page_size).map_err(|error| match error {
-            CopyError::Sqlite(error) => failed(error),
-            CopyError::Stream(Failure::Sink(error)) => CaptureError::Sink(error).into(),
-            CopyError::Stream(Failure::Protocol(what)) => CaptureError::CannotCapture(what).into(),
-            CopyError::Stream(Failure::Panic(_)) => CaptureError::CannotCapture("panic".into()).into(),
-        })?
-    };
+    let pinned = Pinned { path, source, page_size, shm, stamp };
+    let page_count = copy(&pinned)?;
     let report: Option<Report> = match options.integrity {
         IntegrityCheck::None => None,
-        IntegrityCheck::Quick => Some(check(&source, false)),
-        IntegrityCheck::Full => Some(check(&source, true)),
+        IntegrityCheck::Quick => Some(check(&pinned.source, false)),
+        IntegrityCheck::Full => Some(check(&pinned.source, true)),
     };
-    // Without a `-shm` there were no locks against a checkpoint. A process that came meanwhile has
-    // made a `-shm`; one that has left again has changed the main file or removed the WAL.
-    if shm == Shm::Absent && used_wal_index(&source) {
-        let unchanged = SourceStamp::read(path).is_ok_and(|now| now == stamp);
-        if !unchanged || exists(&with_suffix(path, "-shm"))? {
-            return Err(Stop::Again(CaptureError::Unstable));
-        }
-    }
+    pinned.settled()?;
     Ok(Captured {
         page_size,
         page_count,
@@ -126,7 +160,7 @@ fn try_capture(
         application_id,
         integrity: report.as_ref().map(Report::verdict),
         notes: report.map_or_else(Vec::new, |report| report.notes),
-        stamp,
+        stamp: pinned.stamp,
     })
 }
 

@@ -47,10 +47,12 @@
 //! - While a database is open here, nothing in this process may open and close its main file or
 //!   `-shm`: closing any descriptor drops all POSIX locks of the process on that file.
 //! - In rollback-journal mode a writer's commit waits for the whole capture, checks included.
+//! - [`capture_in_order()`] reads the database twice: its first page is known only at the end of a copy.
 
 mod capture;
 mod check;
 mod lock;
+mod ordered;
 mod overwrite;
 mod read;
 mod rows;
@@ -66,6 +68,7 @@ use std::time::Duration;
 pub use capture::capture;
 pub use check::verify_file;
 pub use lock::is_open_elsewhere;
+pub use ordered::{ImageSink, capture_in_order};
 pub use overwrite::overwrite;
 pub use read::read;
 pub use rows::{Counted, Differences, Images, ObjectDifference, RowCounts, SchemaChange, TableDifference};

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::io;
 
 /// Offset of the page that SQLite uses for locks and never writes.
-const LOCK_BYTE: u64 = 0x4000_0000;
+pub(super) const LOCK_BYTE: u64 = 0x4000_0000;
 
 /// Takes the pages of a database image as SQLite hands them over.
 ///

@@ -419,3 +419,100 @@ fn a_lock_is_waited_for_and_reported() {
     assert!(matches!(capture(&wal, &QUICK, &mut Image::default()), Err(CaptureError::Locked)));
     drop(holder);
 }
+
+type ImageHook<'a> = Box<dyn FnMut(usize) + 'a>;
+
+/// An image taken in the order of its bytes; the hook is told how many bytes came.
+#[derive(Default)]
+struct InOrder<'a> {
+    size: Option<u64>,
+    bytes: Vec<u8>,
+    hook: Option<ImageHook<'a>>,
+}
+
+impl ImageSink for InOrder<'_> {
+    fn begin(&mut self, size: u64) -> io::Result<()> {
+        assert_eq!(self.size.replace(size), None, "it begins once");
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.bytes.extend_from_slice(bytes);
+        if let Some(hook) = &mut self.hook {
+            hook(self.bytes.len());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn an_image_in_order_is_the_image() {
+    for pragmas in [
+        "PRAGMA page_size=512;",
+        "PRAGMA page_size=65536;",
+        "PRAGMA auto_vacuum=FULL;",
+        "PRAGMA journal_mode=WAL;",
+    ] {
+        for rows in [0, 3, 2000] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a.db");
+            drop(create(&path, pragmas, rows));
+            let (captured, image) = capture_still(&path);
+            let before = listing(dir.path());
+            let mut sink = InOrder::default();
+            let again = capture_in_order(&path, &QUICK, &mut sink).unwrap();
+            assert_eq!(listing(dir.path()), before);
+            assert!(sink.bytes == image, "{pragmas} {rows}");
+            assert_eq!(
+                (sink.size, again.size, again.page_count),
+                (Some(captured.size), captured.size, captured.page_count)
+            );
+        }
+    }
+}
+
+#[test]
+fn commits_while_an_image_is_taken_in_order_do_not_mix_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let writer = create(&path, "PRAGMA journal_mode=WAL;", 2000);
+    let mut n = 2000;
+    let mut sink = InOrder {
+        hook: Some(Box::new(|_| {
+            n += 1;
+            commit(&writer, n);
+        })),
+        ..InOrder::default()
+    };
+    capture_in_order(&path, &QUICK, &mut sink).unwrap();
+    let bytes = std::mem::take(&mut sink.bytes);
+    drop(sink);
+    assert!(n > 2100, "it wrote meanwhile");
+    assert_eq!(count_in(&bytes), 2000);
+}
+
+/// Before the first byte it begins anew, as any capture; afterwards it cannot.
+#[test]
+fn a_database_opened_half_way_through_an_image_in_order_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let origin = dir.path().join("a.db");
+    let writer = create(&origin, "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0;", 2000);
+    writer.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    commit(&writer, 2001);
+    let left = tempfile::tempdir().unwrap();
+    let path = leave_behind(&origin, left.path(), &["", "-wal"]);
+    let mut comer = None;
+    let mut sink = InOrder {
+        hook: Some(Box::new(|_| {
+            comer.get_or_insert_with(|| {
+                let connection = Connection::open(&path).unwrap();
+                commit(&connection, 3000);
+                connection.execute_batch("UPDATE t SET s=n; PRAGMA wal_checkpoint").unwrap();
+                connection
+            });
+        })),
+        ..InOrder::default()
+    };
+    let result = capture_in_order(&path, &QUICK, &mut sink);
+    assert!(result.is_err(), "{result:?}");
+}
