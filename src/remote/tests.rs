@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::contract::{self, CASES, Options};
-use super::{Counting, Listed, Local, Memory, Remote, RemoteError, RequestCounts};
+use super::{Counting, Listed, Local, Memory, Remote, RemoteError, RequestCounts, Streaming};
 
 /// Runs every case; fails with all that is wrong.
 fn keeps_the_contract(remote: &dyn Remote, options: &Options) {
@@ -57,7 +57,7 @@ fn without_deletes_everything_stays_and_is_named() {
     let options = Options { deletes: false, ..Options::GENTLE };
     let outcome = contract::run(&remote, &options, &mut |_, _| {});
     assert_eq!(outcome.failed, []);
-    assert_eq!(outcome.left_out, ["deleted objects are gone"]);
+    assert_eq!(outcome.left_out, ["an object given up in the midst", "deleted objects are gone"]);
     assert!(outcome.remaining.contains(&"exuvia.json".to_string()), "{:?}", outcome.remaining);
 
     // Where deletes were expected, it is said that they do not work.
@@ -113,6 +113,10 @@ impl Remote for Wrong {
             Err(e) if e.is_not_found() => self.missing(e).map(|()| Vec::new()),
             other => other,
         }
+    }
+
+    fn stream(&self, name: &str) -> Result<Box<dyn Streaming>, RemoteError> {
+        self.0.stream(name)
     }
 
     fn get_range(&self, name: &str, offset: u64, len: u64) -> Result<Vec<u8>, RemoteError> {
@@ -221,6 +225,10 @@ impl Remote for NoDeletes {
 
     fn get_range(&self, name: &str, offset: u64, len: u64) -> Result<Vec<u8>, RemoteError> {
         self.0.get_range(name, offset, len)
+    }
+
+    fn stream(&self, name: &str) -> Result<Box<dyn Streaming>, RemoteError> {
+        self.0.stream(name)
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> Result<(), RemoteError> {
