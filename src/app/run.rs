@@ -187,6 +187,7 @@ fn backup_once(session: &Session, request: &BackupRequest) -> Result<BackupOutco
         skip_if_unchanged: request.skip_if_unchanged,
         verify: request.verify,
         alarm: request.alarm,
+        origin: None,
         packer,
     };
     Ok(ops_backup::run(&repository, &catalog, &counting, &request, &session.monitor, &session.clock)?)

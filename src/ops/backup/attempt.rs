@@ -40,7 +40,7 @@ const BATCHES_AHEAD: usize = 32;
 const HELD_UP: Duration = Duration::from_secs(15 * 60);
 
 /// The directory and what of it belongs to the snapshot.
-pub(super) struct Source {
+pub(in crate::ops) struct Source {
     root: PathBuf,
     dir: Arc<Dir>,
     dev: u64,
@@ -52,7 +52,27 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn prepare(repository: &Repository, request: &Request) -> Result<Self, Error> {
+    /// The directory without links.
+    pub(in crate::ops) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The same, open.
+    pub(in crate::ops) fn dir(&self) -> &Arc<Dir> {
+        &self.dir
+    }
+
+    /// What of it is walked.
+    pub(in crate::ops) fn options(&self) -> &WalkOptions {
+        &self.options
+    }
+
+    /// The same in words.
+    pub(in crate::ops) fn words(&self) -> &[String] {
+        &self.selection
+    }
+
+    pub(in crate::ops) fn prepare(repository: &Repository, request: &Request) -> Result<Self, Error> {
         let failed = |path: &Path| {
             let path = path.to_path_buf();
             move |source| Error::Root { path, source }
@@ -71,7 +91,8 @@ impl Source {
         let rules = Rules::compile(&RuleOptions {
             excludes: selection.exclude.clone(),
             exclude_files: selection.exclude_files.clone(),
-            ignore_files: true,
+            // What an archive holds is wanted, whatever its files say.
+            ignore_files: request.origin.is_none(),
             profile,
         })
         .map_err(|e| wrong(&e))?;
@@ -143,13 +164,15 @@ impl Attempt<'_> {
         let (source, request) = (self.source, self.request);
         let Listings { gc, condemned, index: remembered, mut sound } = known;
         let index = SharedIndex::without(self.repository, condemned, remembered.clone());
-        let baseline = self.repository.cache().baseline(&source.key);
+        let baseline = self.repository.cache().baseline(&source.key).filter(|_| request.origin.is_none());
         let baseline = match baseline {
             Some(baseline) if self.is_there(&baseline)? => Some(baseline),
             _ => None,
         };
         let parent = match &baseline {
             Some(baseline) => Some((baseline.id, baseline.snapshot.clone())),
+            // What lies in a folder of its own only for a while has no past, and no future, there.
+            None if request.origin.is_some() => None,
             None => self.find_parent()?.map(|(entry, snapshot)| (entry.id, snapshot)),
         };
         if !index.condemned().is_empty() && !index.get()?.remembered {
@@ -181,7 +204,7 @@ impl Attempt<'_> {
                 snapshot.databases.iter().map(|d| (d.path.clone(), d.clone())).collect();
         }
         // What follows a safety snapshot is another state: the next backup compares with the one before.
-        let keeps = !request.dry_run && request.kind == SnapshotKind::Regular;
+        let keeps = !request.dry_run && request.kind == SnapshotKind::Regular && request.origin.is_none();
         if keeps {
             sequencer.baseline = self.repository.cache().write_baseline(&source.key).ok();
         }
@@ -421,6 +444,9 @@ impl Attempt<'_> {
             stats,
             losses: Vec::new(),
         };
+        if let Some(origin) = &self.request.origin {
+            origin.describe(&mut snapshot);
+        }
         // Of a state that is about to be overwritten nobody asks that it be whole.
         let alarm = self.request.alarm.filter(|_| self.request.kind == SnapshotKind::Regular);
         if let (Some((_, parent)), Some(threshold)) = (&parent, alarm) {
@@ -479,7 +505,10 @@ impl Attempt<'_> {
             let cached = cache
                 .note_sequence(snapshot.sequence)
                 .and_then(|()| cache.note_seen(&seen))
-                .and_then(|()| sequencer.keep_in_cache(&entry.id, &snapshot));
+                .and_then(|()| match self.request.origin {
+                    None => sequencer.keep_in_cache(&entry.id, &snapshot),
+                    Some(_) => Ok(()),
+                });
             (noted.join().unwrap_or(Err(RepoError::Worker)), cached)
         });
         let cached = noted.and(cached);

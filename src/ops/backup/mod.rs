@@ -17,7 +17,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use self::attempt::{Attempt, Done, Source};
+pub(in crate::ops) use self::attempt::Source;
+use self::attempt::{Attempt, Done};
 use self::heal::Heal;
 use self::listings::Listings;
 pub use self::remembered::remembered;
@@ -25,7 +26,7 @@ pub use self::selection::{ProfileChoice, Selection};
 pub use self::sequence::Observer;
 use crate::clock::Clock;
 use crate::format::marker_v1::Operation;
-use crate::model::{Classify, ErrorClass, FileError, ObjectId, Reason, Snapshot, SnapshotKind};
+use crate::model::{Classify, ErrorClass, FileError, ObjectId, Reason, Snapshot, SnapshotKind, Timestamp};
 use crate::ops::alarm::Threshold;
 use crate::ops::history::{self, Vanished};
 use crate::remote::{Counting, RequestCounts};
@@ -96,6 +97,40 @@ impl Classify for Error {
     }
 }
 
+/// Where and when something was that lies in another folder now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// When it was captured.
+    pub time: Timestamp,
+    /// Name of the machine.
+    pub host: String,
+    /// Name of the user.
+    pub user: String,
+    /// The directory that it was.
+    pub root: Vec<u8>,
+    /// What was chosen of it, in words.
+    pub selection: Vec<String>,
+    /// What was missing from it already.
+    pub errors: Vec<FileError>,
+    /// How much that was.
+    pub error_count: u64,
+}
+
+impl Origin {
+    fn describe(&self, snapshot: &mut Snapshot) {
+        snapshot.time = self.time;
+        snapshot.host.clone_from(&self.host);
+        snapshot.user.clone_from(&self.user);
+        snapshot.root.clone_from(&self.root);
+        snapshot.paths = vec![self.root.clone()];
+        snapshot.selection.clone_from(&self.selection);
+        snapshot.complete &= self.error_count == 0;
+        let room = crate::format::limits::SNAPSHOT_ERRORS.saturating_sub(snapshot.errors.len());
+        snapshot.errors.extend(self.errors.iter().take(room).cloned());
+        snapshot.error_count = snapshot.error_count.saturating_add(self.error_count);
+    }
+}
+
 /// What to do.
 pub struct Request {
     /// The directory; entries are relative to it.
@@ -120,6 +155,9 @@ pub struct Request {
     pub verify: bool,
     /// How much may be gone before the shrink alarm is raised; `None` when it never is.
     pub alarm: Option<Threshold>,
+    /// Of what is imported: where and when it was. Its snapshot tells of that; nothing is compared with it, and the
+    /// cache keeps nothing of it.
+    pub origin: Option<Origin>,
     /// How to pack.
     pub packer: PackerOptions,
 }
@@ -140,6 +178,7 @@ impl Request {
             skip_if_unchanged: false,
             verify: false,
             alarm: Some(Threshold::default()),
+            origin: None,
             packer,
         }
     }
