@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use crate::crypto::{CryptoError, PhraseError};
 use crate::model::{Classify, ErrorClass, KeyId};
 use crate::ops::{
-    alarm, auto_restore, backup, check, diff, drill, find, forget, prune, repair, restore, rollback, scrub,
-    select,
+    alarm, auto_restore, backup, check, diff, drill, find, forget, full, prune, repair, restore, rollback,
+    scrub, select,
 };
 use crate::remote::{Fault, RemoteError};
 use crate::repo::RepoError;
@@ -71,6 +71,9 @@ pub enum AppError {
     /// A prune.
     #[error(transparent)]
     Prune(#[from] prune::Error),
+    /// Full archives.
+    #[error(transparent)]
+    Full(full::Error),
     /// A path that the snapshot does not have, or that is not what is asked for.
     #[error("{path}: {what}")]
     Path {
@@ -104,6 +107,17 @@ impl From<diff::Error> for AppError {
             // A reader that went away is the same whoever wrote.
             diff::Error::Output(e) => Self::Output(e),
             other => Self::Diff(other),
+        }
+    }
+}
+
+impl From<full::Error> for AppError {
+    fn from(error: full::Error) -> Self {
+        match error {
+            full::Error::Interrupted => Self::Interrupted,
+            // A reader that went away is the same whoever wrote.
+            full::Error::Output(e) => Self::Output(e),
+            other => Self::Full(other),
         }
     }
 }
@@ -146,6 +160,7 @@ impl AppError {
     #[must_use]
     pub fn fault(&self) -> Option<Fault> {
         let repo = match self {
+            Self::Full(e) => return e.fault(),
             Self::Repo(e)
             | Self::Accept(alarm::Error::Repo(e))
             | Self::Forget(forget::Error::Repo(e))
@@ -190,6 +205,7 @@ impl Classify for AppError {
             Self::Forget(e) => e.class(),
             Self::Prune(e) => e.class(),
             Self::Drill(e) => e.class(),
+            Self::Full(e) => e.class(),
             Self::Path { .. } => ErrorClass::Usage,
             Self::Interrupted => ErrorClass::Interrupted,
             Self::Output(_) | Self::Measure { .. } | Self::Random(_) => ErrorClass::Failed,

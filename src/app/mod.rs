@@ -9,6 +9,7 @@ mod drill;
 mod error;
 mod find;
 mod forget;
+mod full;
 mod history;
 mod key_roles;
 mod keys;
@@ -36,6 +37,11 @@ pub use drill::drill;
 pub use error::{AppError, RotationTrouble};
 pub use find::{FindOutcome, FindRequest, find};
 pub use forget::{ForgetPlan, ForgetRequest, forget, forget_named};
+pub use full::{
+    FullCreateRequest, FullExportRequest, FullFrom, FullImportRequest, FullPrunePlan, FullRestoreRequest,
+    FullTarget, FullVerifyRequest, full_create, full_export, full_import, full_list, full_prune,
+    full_restore, full_verify,
+};
 pub use history::{SettlePlan, missing};
 pub use key_roles::{Rotated, RotationPlan, WriterKeyAdded, key_add_writer, key_rotation};
 pub use keys::{
@@ -70,6 +76,10 @@ pub use crate::ops::diff::{Difference, Patch, Request as DiffOptions, Summary as
 pub use crate::ops::drill::Error as DrillError;
 pub use crate::ops::find::{Tree as FoundTree, Version};
 pub use crate::ops::forget::{Error as ForgetError, Verdict as ForgetVerdict};
+pub use crate::ops::full::{
+    Created as FullCreated, Error as FullError, Exported as FullExported, Listed as FullListed,
+    Passed as FullPassed, Restored as FullRestored, State as FullState, Verified as FullVerified,
+};
 pub use crate::ops::history::{Gap, Vanished};
 pub use crate::ops::repair::Error as RepairError;
 pub use crate::ops::repair::index::Outcome as RepairedIndex;

@@ -19,7 +19,7 @@ use crate::config::{BackupConfig, ProfileSetting};
 use crate::model::Reason;
 
 /// Errors that the summary repeats.
-const SHOWN_ERRORS: usize = 20;
+pub(super) const SHOWN_ERRORS: usize = 20;
 
 /// Take an incremental snapshot
 ///
@@ -114,7 +114,7 @@ impl From<ReasonArg> for Reason {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum ProfileArg {
+pub(super) enum ProfileArg {
     /// Those of the application that is recognised
     Auto,
     /// No rules
@@ -339,7 +339,7 @@ pub(super) fn run(args: Args, ctx: &Context) -> Result<Status, CliError> {
 }
 
 /// A flag wins over the file.
-fn given(flag: Vec<String>, configured: Vec<String>) -> Vec<String> {
+pub(super) fn given(flag: Vec<String>, configured: Vec<String>) -> Vec<String> {
     if flag.is_empty() { configured } else { flag }
 }
 
@@ -362,7 +362,7 @@ fn warn_of_losses(ctx: &Context, outcome: &BackupOutcome) {
 }
 
 /// One of several paths that is missing is told of by the snapshot; when all are, there is none.
-fn there_is_something(root: &Path, paths: &[PathBuf]) -> Result<(), CliError> {
+pub(super) fn there_is_something(root: &Path, paths: &[PathBuf]) -> Result<(), CliError> {
     let missing = paths.iter().map(|path| path.symlink_metadata().map(drop).map_err(|e| (path.as_path(), e)));
     let any = |a: Result<_, _>, b: Result<_, _>| if b.is_ok() { b } else { a };
     let found = match missing.reduce(any) {

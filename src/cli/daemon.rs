@@ -138,6 +138,7 @@ pub(super) fn settings_of(ctx: &Context, config: &Config) -> Result<Settings, Cl
         (Job::Prune, &config.hooks.prune),
         (Job::Check, &config.hooks.check),
         (Job::Drill, &config.hooks.drill),
+        (Job::Full, &config.hooks.full),
     ];
     let health = &config.health;
     let mut unwatched = vec![settings::cache_dir(ctx)?.0];
@@ -179,6 +180,7 @@ fn rules(ctx: &Context, config: &Config, state_dir: &std::path::Path) -> Result<
         (Job::Prune, schedule.prune.clone()),
         (Job::Check, schedule.check.clone()),
         (Job::Drill, schedule.drill.clone()),
+        (Job::Full, schedule.full.clone()),
     ]);
     shorten(ctx, &mut schedules)?;
     let timezone = schedule.timezone.clone().unwrap_or_else(TimeZone::system);

@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 
-use crate::app::{AppError, DrillError, Fault, ForgetError, RollbackError, RotationTrouble, SelectError};
+use crate::app::{
+    AppError, DrillError, Fault, ForgetError, FullError, RollbackError, RotationTrouble, SelectError,
+};
 use crate::config::ConfigError;
 use crate::model::{Classify, ErrorClass};
 
@@ -132,6 +134,7 @@ pub(super) fn explain(error: &AppError, situation: &Situation) -> Option<CliErro
             out.hint("`exuvia ls SNAP` lists the paths of a snapshot")
         }
         (AppError::Rollback(error), _) => rollback(out, error),
+        (AppError::Full(error), _) => full(out, error, class),
         (AppError::NotHere { .. }, _) => out
             .hint("`exuvia snapshots` lists what there is; an id names a snapshot of any directory")
             .hint("is the state dir the right one? --state-dir names another"),
@@ -166,6 +169,32 @@ fn rotation(error: CliError, why: RotationTrouble) -> CliError {
         )),
         RotationTrouble::Cut => error.hint("`exuvia key rotate`, on this machine, goes on with it"),
         RotationTrouble::Changes => error.hint("try again; `exuvia key list` shows the keys"),
+    }
+}
+
+/// The hints for full archives.
+fn full(error: CliError, why: &FullError, class: ErrorClass) -> CliError {
+    match why {
+        FullError::NotFound { .. } | FullError::Ambiguous { .. } => {
+            error.hint("`exuvia full list` lists them")
+        }
+        FullError::Nothing(_) => error.hint("`exuvia full create` makes one"),
+        FullError::NotWhole { .. } => error
+            .hint("`exuvia full list` shows what is whole")
+            .hint("`exuvia full restore NAME --allow-partial` takes what can be had of one that is not"),
+        FullError::NoPassphrase(_) => {
+            error.hint("set EXUVIA_FULL_PASSPHRASE_FILE, or passphrase_file in the table [full]")
+        }
+        FullError::Occupied(_) | FullError::OwnDirectory(_) => error.hint("--to DIR names another folder"),
+        FullError::Scratch(_) => error.hint("--scratch DIR uses another folder"),
+        FullError::NoRule => error.hint("for example --keep-daily 7 --keep-weekly 4; --dry-run shows what it does"),
+        FullError::Cut { .. } => {
+            error.hint("do not take what is in that folder for the archive; `exuvia full list` shows others")
+        }
+        _ if class == ErrorClass::WrongKey => error
+            .hint("the passphrase of the openssl form is EXUVIA_FULL_PASSPHRASE_FILE, or that of [full], or the repository's"),
+        _ if class == ErrorClass::WriterKey => error.hint("use the passphrase of an owner key"),
+        _ => error,
     }
 }
 

@@ -67,7 +67,7 @@ pub(super) struct Args {
 
 #[derive(clap::Args, Debug)]
 #[group(id = "rules", multiple = true)]
-struct Rules {
+pub(super) struct Rules {
     /// Keep the newest N
     #[arg(long, value_name = "N", value_parser = Policy::parse_count)]
     keep_last: Option<u32>,
@@ -130,7 +130,7 @@ struct Narrowing {
 
 impl Rules {
     /// `None` when no rule is given.
-    fn policy(&self) -> Result<Option<Policy>, CliError> {
+    pub(super) fn policy(&self) -> Result<Option<Policy>, CliError> {
         let count = |given: Option<u32>| given.unwrap_or(0);
         let policy = Policy {
             last: count(self.keep_last),
@@ -145,7 +145,7 @@ impl Rules {
         Ok(self.policy.clone().or(Some(policy)).filter(|policy| !policy.is_empty()))
     }
 
-    fn is_given(&self) -> bool {
+    pub(super) fn is_given(&self) -> bool {
         let counts = [
             self.keep_last,
             self.keep_hourly,

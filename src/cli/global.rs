@@ -14,7 +14,7 @@ use super::passphrase::Obtained;
 use super::progress::Screen;
 use super::repository::Place;
 use super::settings;
-use crate::app::{AppError, Session};
+use crate::app::{AppError, Location, Passphrase, Session};
 use crate::clock::SystemClock;
 use crate::config::{self, Config, Environment};
 use crate::report::Monitor;
@@ -130,6 +130,28 @@ impl Context {
             threads: settings::threads(self)?.0,
         };
         Ok(Opened { session, screen, situation, default_key: obtained.default_key })
+    }
+
+    /// For a place that is read without any repository.
+    pub(super) fn open_elsewhere(&self, location: Location, on_signal: OnSignal) -> Result<Opened, CliError> {
+        let cancelled = interrupt::listen(on_signal, self.exit);
+        let screen = Arc::new(Screen::new(self.output.clone(), cancelled));
+        let situation = Situation {
+            unmade: false,
+            remote: matches!(location, Location::Rclone(_)),
+            configured: false,
+            passphrase: String::new(),
+        };
+        let session = Session {
+            repository: location,
+            passphrase: Passphrase::new(Vec::new()),
+            cache_dir: settings::cache_dir(self)?.0,
+            key_cache: false,
+            monitor: Arc::<Screen>::clone(&screen),
+            clock: Arc::new(SystemClock::new()),
+            threads: settings::threads(self)?.0,
+        };
+        Ok(Opened { session, screen, situation, default_key: false })
     }
 
     /// Listens to a step that needs no repository.

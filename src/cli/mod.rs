@@ -38,6 +38,7 @@ mod doctor;
 mod drill;
 mod find;
 mod forget;
+mod full;
 mod init;
 mod key;
 mod key_rotate;
@@ -108,7 +109,7 @@ or the terminal; in this order. A recovery phrase (`exuvia key recovery`) is a p
 
 A flag wins over the environment, the environment over the configuration file. Its keys, all optional: \
 repository, state_dir, cache_dir, passphrase_file, passphrase_command, passphrase_keyring, key_cache, shrink_alarm, prune_grace, rclone_program, bwlimit, tpslimit, \
-connections, timeout, deadline, retention, and the tables [remote], [retention], [backup], [schedule], [start], [triggers], [health] and [hooks.JOB]. \
+connections, timeout, deadline, retention, and the tables [remote], [retention], [backup], [full], [schedule], [start], [triggers], [health] and [hooks.JOB]. \
 `exuvia config keys` explains all keys; `exuvia config show` shows what is in force, and where it comes from. What can be made again is cached in EXUVIA_CACHE_DIR, by default ~/.cache/exuvia.
 
 Remotes (S3, B2, Dropbox, Google Drive, OneDrive, SFTP, WebDAV and all others of rclone) need the program \
@@ -137,6 +138,7 @@ enum Command {
     Status(status::Args),
     Daemon(daemon::Args),
     Trigger(trigger::Args),
+    Full(full::Args),
     Forget(forget::Args),
     Prune(prune::Args),
     AutoRestore(auto_restore::Args),
@@ -203,6 +205,7 @@ fn dispatch(cli: Cli, env: Environment, output: Output, exit: fn(i32)) -> Result
         Command::Status(args) => status::run(&args, &ctx),
         Command::Daemon(args) => daemon::run(&args, &ctx),
         Command::Trigger(args) => trigger::run(&args, &ctx),
+        Command::Full(args) => full::run(args, &ctx),
         Command::Forget(args) => forget::run(&args, &ctx),
         Command::Prune(args) => prune::run(&args, &ctx),
         Command::AutoRestore(args) => auto_restore::run(&args, &ctx),

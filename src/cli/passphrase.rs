@@ -59,7 +59,26 @@ const NEW: Names = Names {
     file: "EXUVIA_NEW_PASSPHRASE_FILE",
     command: "EXUVIA_NEW_PASSPHRASE_COMMAND",
 };
+const FULL: Names = Names {
+    value: "EXUVIA_FULL_PASSPHRASE",
+    file: "EXUVIA_FULL_PASSPHRASE_FILE",
+    command: "EXUVIA_FULL_PASSPHRASE_COMMAND",
+};
 pub(super) use crate::model::SECRET_VARIABLES as SECRETS;
+
+/// The passphrase of full archives in the openssl form, where one is set for them alone.
+pub(super) fn of_full_archives(ctx: &Context) -> Result<Option<Obtained>, CliError> {
+    if let Some(obtained) = from_environment(ctx, &FULL)? {
+        return Ok(Some(obtained));
+    }
+    let config = &ctx.config.full;
+    if let Some(path) = &config.passphrase_file {
+        let source = format!("full.passphrase_file {}", text::show(path));
+        return from_file(ctx, path, &source).map(Some);
+    }
+    let Some(command) = &config.passphrase_command else { return Ok(None) };
+    from_command(command.expose().as_ref(), "full.passphrase_command", helper::LIMIT).map(Some)
+}
 
 /// The passphrase from environment, configuration file, or the keyring's item for `repository`, in this order,
 /// as far as any of them is set to have one. For a repository that is not made yet the keyring has none.

@@ -238,7 +238,7 @@ pub(super) fn default_params(obtained: &Obtained) -> ScryptParams {
 }
 
 /// The only place that tells remotes from paths.
-fn locate(ctx: &Context, named: &OsStr, origin: &Origin) -> Result<Location, CliError> {
+pub(super) fn locate(ctx: &Context, named: &OsStr, origin: &Origin) -> Result<Location, CliError> {
     if named.is_empty() {
         return Err(CliError::usage("the repository's name is empty"));
     }

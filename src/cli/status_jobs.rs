@@ -75,6 +75,7 @@ impl Local {
             Job::Prune => "prune-failed",
             Job::Check => "check-failed",
             Job::Drill => "drill-failed",
+            Job::Full => "full-failed",
         })
     }
 

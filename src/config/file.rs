@@ -13,7 +13,9 @@ use zeroize::Zeroizing;
 
 use super::reader::{Field, Fields, Key, Reader, Schema};
 use super::remote::{self, RemoteConfig};
-use super::{BackupConfig, HealthConfig, HooksConfig, ScheduleConfig, StartConfig, TriggersConfig};
+use super::{
+    BackupConfig, FullConfig, HealthConfig, HooksConfig, ScheduleConfig, StartConfig, TriggersConfig,
+};
 use super::{ConfigError, Environment, values};
 use super::{retention, tables};
 use crate::model::Policy;
@@ -94,7 +96,7 @@ pub(super) const KEYS: &[Key] = &[
 pub(super) const SCHEMA: Schema = Schema {
     table: None,
     about: "",
-    tables: &["remote", "retention", "backup", "schedule", "start", "triggers", "health", "hooks"],
+    tables: &["remote", "retention", "backup", "full", "schedule", "start", "triggers", "health", "hooks"],
     keys: KEYS,
     synonyms: &[
         ("idle_timeout", "timeout"),
@@ -140,6 +142,8 @@ pub struct Config {
     pub limits: Limits,
     /// What every backup of the state dir takes.
     pub backup: BackupConfig,
+    /// How full archives are made and kept.
+    pub full: FullConfig,
     /// What the daemon runs, and when.
     pub schedule: ScheduleConfig,
     /// What it does when it starts, and beside the schedule.

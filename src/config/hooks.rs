@@ -1,5 +1,5 @@
-//! The tables `[hooks.backup]`, `[hooks.prune]`, `[hooks.check]` and `[hooks.drill]`: what runs before and
-//! after jobs.
+//! The tables `[hooks.backup]`, `[hooks.prune]`, `[hooks.check]`, `[hooks.drill]` and `[hooks.full]`: what runs
+//! before and after jobs.
 
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ pub struct HooksConfig {
     pub check: HookConfig,
     /// Around drills.
     pub drill: HookConfig,
+    /// Around full archives.
+    pub full: HookConfig,
 }
 
 /// What runs before and after a job.
@@ -45,6 +47,7 @@ impl HooksConfig {
             "backup" => &mut self.backup,
             "prune" => &mut self.prune,
             "check" => &mut self.check,
+            "full" => &mut self.full,
             _ => &mut self.drill,
         }
     }
@@ -53,7 +56,7 @@ impl HooksConfig {
 pub(super) const SCHEMA: Schema = Schema {
     table: Some("hooks"),
     about: "",
-    tables: &["backup", "prune", "check", "drill"],
+    tables: &["backup", "prune", "check", "drill", "full"],
     keys: &[],
     synonyms: &[],
     elsewhere: (JOB.keys, "into the table of a job, such as [hooks.backup]"),
@@ -61,8 +64,8 @@ pub(super) const SCHEMA: Schema = Schema {
 
 pub(super) const JOB: Schema = Schema {
     table: Some("hooks.backup"),
-    about: "what runs before and after backups; [hooks.prune], [hooks.check] and [hooks.drill] are the same for \
-            these jobs",
+    about: "what runs before and after backups; [hooks.prune], [hooks.check], [hooks.drill] and [hooks.full] are \
+            the same for these jobs",
     tables: &[],
     keys: &[
         Key::command("pre").says(
@@ -94,6 +97,7 @@ pub(super) fn schema(job: &str) -> Schema {
         "prune" => "hooks.prune",
         "check" => "hooks.check",
         "drill" => "hooks.drill",
+        "full" => "hooks.full",
         _ => "hooks.backup",
     };
     Schema { table: Some(table), ..JOB }

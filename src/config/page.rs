@@ -1,7 +1,7 @@
 //! The page of all keys, from what the schemas say of themselves.
 
 use super::reader::{Key, Schema};
-use super::{backup, file, health, hooks, remote, retention, schedule, start, triggers};
+use super::{backup, file, full, health, hooks, remote, retention, schedule, start, triggers};
 
 /// A table of the configuration file, documented.
 #[derive(Debug)]
@@ -32,11 +32,12 @@ pub struct KeyDoc {
 }
 
 /// The tables of the file in the order of the page.
-pub(super) const SCHEMAS: [&Schema; 9] = [
+pub(super) const SCHEMAS: [&Schema; 10] = [
     &file::SCHEMA,
     &remote::SCHEMA,
     &retention::SCHEMA,
     &backup::SCHEMA,
+    &full::SCHEMA,
     &schedule::SCHEMA,
     &start::SCHEMA,
     &triggers::SCHEMA,

@@ -27,6 +27,8 @@ pub struct ScheduleConfig {
     pub check_data: Option<String>,
     /// `drill`.
     pub drill: Schedule,
+    /// `full create`.
+    pub full: Schedule,
     /// In which times of the day are meant; `None` for that of the system.
     pub timezone: Option<TimeZone>,
     /// Each run begins up to this much later, so that many machines do not come at once.
@@ -51,6 +53,7 @@ impl Default for ScheduleConfig {
             check: Schedule::Weekly(Weekday::Sunday, time(0, 0, 0, 0)),
             check_data: Some("2%".to_owned()),
             drill: Schedule::Off,
+            full: Schedule::Off,
             timezone: None,
             jitter: Duration::ZERO,
             on_battery: OnCondition::Run,
@@ -108,6 +111,12 @@ pub(super) const SCHEMA: Schema = Schema {
             "off",
             "\"cron 0 6 1 * *\"",
         ),
+        Key::number("full").says(
+            "a full archive; and then the retention of archives, where [full] has one",
+            WHEN,
+            "off",
+            "\"weekly sun 02:00\"",
+        ),
         Key::text("timezone").says(
             "in which times of the day are meant",
             "a name of the time zone database",
@@ -162,6 +171,7 @@ pub(super) fn table(reader: &Reader<'_>, mut fields: Fields<'_, '_>) -> Result<S
         ("prune", &mut config.prune),
         ("check", &mut config.check),
         ("drill", &mut config.drill),
+        ("full", &mut config.full),
     ] {
         if let Some(schedule) = fields.read(reader, name, str::parse::<Schedule>)? {
             *place = schedule;

@@ -4,7 +4,7 @@ use toml::de::DeTable;
 
 use super::file::{Config, Settings};
 use super::reader::{Reader, Schema};
-use super::{ConfigError, backup, health, hooks, schedule, start, triggers};
+use super::{ConfigError, backup, full, health, hooks, schedule, start, triggers};
 
 /// A table of the file: name, line, content.
 type Table<'t, 'i> = (&'static str, usize, &'t DeTable<'i>);
@@ -26,6 +26,7 @@ pub(super) fn read(
             "backup" => {
                 config.backup = backup::table(reader, fields(&backup::SCHEMA, "backup.", nothing)?)?;
             }
+            "full" => config.full = full::table(reader, fields(&full::SCHEMA, "full.", nothing)?)?,
             "schedule" => {
                 config.schedule = schedule::table(reader, fields(&schedule::SCHEMA, "schedule.", nothing)?)?;
             }
@@ -54,7 +55,7 @@ pub(super) fn read(
 
 /// Commands are shown to nobody: what they need to reach somebody is often a secret.
 fn is_command(name: &str) -> bool {
-    matches!(name, "on_success" | "on_failure" | "on_alarm" | "pre" | "post")
+    matches!(name, "passphrase_command" | "on_success" | "on_failure" | "on_alarm" | "pre" | "post")
 }
 
 fn nothing(_: &str) -> bool {

@@ -16,11 +16,13 @@ pub enum Job {
     Check,
     /// A restore for practice.
     Drill,
+    /// A full archive, and then the retention of archives, where there is one.
+    Full,
 }
 
 impl Job {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Backup, Self::Prune, Self::Check, Self::Drill];
+    pub const ALL: [Self; 5] = [Self::Backup, Self::Prune, Self::Check, Self::Drill, Self::Full];
 
     /// The word used in the configuration, in records and in logs.
     #[must_use]
@@ -30,6 +32,7 @@ impl Job {
             Self::Prune => "prune",
             Self::Check => "check",
             Self::Drill => "drill",
+            Self::Full => "full",
         }
     }
 }

@@ -269,6 +269,7 @@ pub(super) fn arguments(settings: &Settings, job: Job, cause: &Cause) -> Vec<OsS
             std::iter::once("check".to_owned()).chain(data).collect()
         }
         Job::Drill => vec!["drill".into()],
+        Job::Full => vec!["full".into(), "create".into(), "--prune".into()],
     };
     words.into_iter().map(OsString::from).collect()
 }

@@ -6,11 +6,13 @@ use zeroize::Zeroizing;
 
 /// Variables of the environment that hold secrets, or say how to get them. Only this program reads them; what
 /// it starts gets none.
-pub const SECRET_VARIABLES: [&str; 4] = [
+pub const SECRET_VARIABLES: [&str; 6] = [
     "EXUVIA_PASSPHRASE",
     "EXUVIA_NEW_PASSPHRASE",
     "EXUVIA_PASSPHRASE_COMMAND",
     "EXUVIA_NEW_PASSPHRASE_COMMAND",
+    "EXUVIA_FULL_PASSPHRASE",
+    "EXUVIA_FULL_PASSPHRASE_COMMAND",
 ];
 
 /// A text that never shows in logs and errors, and leaves no copy behind when it is dropped.

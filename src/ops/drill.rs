@@ -53,7 +53,7 @@ pub enum Error {
     #[error("the scratch folder would lie in {0}, which is what is backed up")]
     Inside(PathBuf),
     /// The disk would be full before the end.
-    #[error("a drill needs about {needed} bytes in {path}, and {free} are free")]
+    #[error("this needs about {needed} bytes in {path}, and {free} are free")]
     NoRoom {
         /// Where.
         path: PathBuf,
@@ -108,7 +108,10 @@ pub fn run(
     clock: &Arc<dyn Clock>,
 ) -> Result<DrillResult, Error> {
     let started = (clock.now(), clock.monotonic());
-    let scratch = Scratch::new(request, monitor.as_ref())?;
+    let stats = &request.snapshot.stats;
+    let entries = stats.files.saturating_add(stats.dirs);
+    let needed = stats.bytes.saturating_add(entries.saturating_mul(ROOM_FOR_ENTRY));
+    let scratch = Scratch::new(&request.scratch, &request.state_dir, needed, monitor.as_ref())?;
     let mut findings = Findings::default();
     let found = practise(repository, request, &scratch, monitor, clock, &mut findings);
     let removed = scratch.remove();
@@ -420,29 +423,30 @@ impl Inspection<'_> {
 }
 
 /// A folder that is taken away whatever happens; what a process that was killed left, the next one takes away.
-struct Scratch {
-    path: PathBuf,
+pub(in crate::ops) struct Scratch {
+    pub(in crate::ops) path: PathBuf,
     /// Says that its owner is alive; held until the folder is gone.
     lock: Option<Dir>,
 }
 
 impl Scratch {
-    fn new(request: &Request, monitor: &dyn Monitor) -> Result<Self, Error> {
+    /// A new folder in `above`, which does not lie in the state dir and has room for `needed` bytes.
+    pub(in crate::ops) fn new(
+        above: &Path,
+        state_dir: &Path,
+        needed: u64,
+        monitor: &dyn Monitor,
+    ) -> Result<Self, Error> {
         let failed = |path: &Path| {
             let path = path.to_path_buf();
             move |source| Error::Scratch { path, source }
         };
-        let above = &request.scratch;
         let dir = Dir::open(above).map_err(failed(above))?;
-        refuse_inside(above, &request.state_dir)?;
+        refuse_inside(above, state_dir)?;
         sweep(above, monitor);
-        let needed = request.snapshot.stats.bytes.saturating_add(
-            (request.snapshot.stats.files.saturating_add(request.snapshot.stats.dirs))
-                .saturating_mul(ROOM_FOR_ENTRY),
-        );
         let free = fs::free_bytes(above).map_err(failed(above))?;
         if free < needed {
-            return Err(Error::NoRoom { path: above.clone(), needed, free });
+            return Err(Error::NoRoom { path: above.to_path_buf(), needed, free });
         }
         for _ in 0..ATTEMPTS {
             if let Some(scratch) = Self::make(&dir, above).map_err(failed(above))? {
@@ -470,7 +474,7 @@ impl Scratch {
     }
 
     /// Takes the folder away, and says when that is not possible.
-    fn remove(mut self) -> Result<(), Error> {
+    pub(in crate::ops) fn remove(mut self) -> Result<(), Error> {
         let path = std::mem::take(&mut self.path);
         fs::remove_tree(&path).map_err(|source| Error::Scratch { path, source })
     }

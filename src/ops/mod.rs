@@ -11,6 +11,7 @@ pub mod diff;
 pub mod drill;
 pub mod find;
 pub mod forget;
+pub mod full;
 pub mod history;
 pub mod prune;
 pub mod relocate;

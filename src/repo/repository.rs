@@ -177,6 +177,12 @@ impl Repository {
         self.remote.as_ref()
     }
 
+    /// The same, to be kept.
+    #[must_use]
+    pub fn remote_handle(&self) -> Arc<dyn Remote> {
+        Arc::clone(&self.remote)
+    }
+
     /// Its keys.
     #[must_use]
     pub fn sealer(&self) -> &Sealer {
