@@ -16,6 +16,7 @@ mod diff;
 mod drill;
 mod fidelity;
 mod forget;
+mod full;
 mod golden;
 mod health;
 mod history;

@@ -297,7 +297,7 @@ pub(crate) fn picture(dir: &Path) -> Picture {
         let full = dir.join(&path);
         let meta = fs::symlink_metadata(&full).unwrap();
         let content = if meta.is_dir() {
-            todo.extend(names(&full).into_iter().map(|name| path.join(name)));
+            todo.extend(fs::read_dir(&full).unwrap().map(|entry| path.join(entry.unwrap().file_name())));
             Content::Dir
         } else if meta.is_symlink() {
             Content::Link(fs::read_link(&full).unwrap())

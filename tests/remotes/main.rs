@@ -7,6 +7,7 @@ mod contract;
 mod cycle;
 mod denied;
 mod faults;
+mod full;
 mod import;
 mod proxy;
 mod prune;
