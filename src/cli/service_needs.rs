@@ -5,8 +5,13 @@ use super::global::Context;
 use super::repository::Place;
 use super::settings::{self, Origin};
 use super::{passphrase, text};
+use crate::app::Location;
 use crate::app::service::{self as app, Kind, Places, Scope, Service};
-use crate::config;
+use crate::config::{self, Provider};
+
+/// By these rclone opens its own configuration, and finds what opens storage that nobody describes to it.
+const OPENERS: [&str; 5] =
+    ["RCLONE_CONFIG_PASS", "RCLONE_PASSWORD_COMMAND", "AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_ROLE_ARN"];
 
 /// How the service comes by the passphrase.
 enum Source {
@@ -26,6 +31,8 @@ pub(super) struct Needs {
     variables: Vec<String>,
     /// Those that the passphrase command names, and that may be of no consequence.
     perhaps: Vec<String>,
+    /// Those of this shell that rclone may need.
+    openers: Vec<String>,
     /// The configuration file, for people.
     file: String,
     source: Source,
@@ -48,7 +55,8 @@ impl Needs {
         variables.sort();
         variables.dedup();
         let file = ctx.config.file.as_deref().map(text::show).unwrap_or_default();
-        Ok(Self { variables, perhaps, file, source })
+        let openers = openers(ctx)?;
+        Ok(Self { variables, perhaps, openers, file, source })
     }
 
     /// What will not work as it stands.
@@ -77,6 +85,14 @@ impl Needs {
                 "passphrase_command in {} names {}, which the service may not have",
                 self.file,
                 perhaps.join(", ")
+            ));
+        }
+        let openers = Self::missing(&self.openers, scope, kind, places);
+        if !openers.is_empty() {
+            found.push(format!(
+                "{} is set in this shell, and the service will not have it: if the storage is opened by that, describe \
+                 it in the table [remote]",
+                openers.join(", ")
             ));
         }
         found
@@ -125,4 +141,20 @@ fn source(ctx: &Context) -> Result<Source, CliError> {
         None if Place::of(ctx)?.default.is_some() => Source::Named,
         None => Source::Nowhere,
     })
+}
+
+/// Those that are set here and may open the storage.
+fn openers(ctx: &Context) -> Result<Vec<String>, CliError> {
+    let place = Place::of(ctx)?;
+    let described = match &place.origin {
+        Origin::File { .. } => ctx.config.remote.as_ref(),
+        _ => None,
+    };
+    let by_itself = match described.map(|remote| &remote.provider) {
+        None | Some(Provider::Rclone { .. } | Provider::S3 { keys: None, .. }) => true,
+        Some(_) => false,
+    };
+    let remote = matches!(place.location, Location::Rclone(_));
+    let set = OPENERS.into_iter().filter(|name| remote && by_itself && ctx.env.get(name).is_some());
+    Ok(set.map(str::to_owned).collect())
 }

@@ -273,7 +273,7 @@ mod tests {
             shell_variables(command).into_iter().map(mark).collect()
         };
         assert_eq!(named("printf %s 'a'\"${P_1:?is not set}\""), ["P_1!"]);
-        assert_eq!(named("cat $HOME/x ${A?} ${B} $A $1 $$ $(ls) ${#C} $"), ["HOME", "A!", "B"]);
+        assert_eq!(named("cat $HOME/x ${A?} ${B} $A $D?y $1 $$ $(ls) ${#C} $"), ["HOME", "A!", "B", "D"]);
         assert_eq!(named("${A:-x} ${B-x} ${C:+x} ${D:=x} plain"), [""; 0]);
     }
 

@@ -418,6 +418,24 @@ fn limits_and_switches_of_this_shell_are_the_services_too() {
     assert!(run.stderr.contains("EXUVIA_THREADS must be a number from 1 to 1024"), "{}", run.stderr);
 }
 
+/// What opens the storage here may be nothing that the service has.
+#[test]
+fn what_only_this_shell_knows_of_the_storage_is_told_of() {
+    let mut place = place();
+    place.set("RCLONE_CONFIG_PASS", "hunter2").set("AWS_PROFILE", "backups");
+    let warned = |config: &str| {
+        place.write("the config/exuvia/config.toml", &format!("passphrase_file = \"pw\"\n{config}"));
+        let stderr = place.run(&["service", "install", "--dry-run"]).exits(0).stderr;
+        assert!(!stderr.contains("hunter2"), "{stderr}");
+        stderr.contains("RCLONE_CONFIG_PASS, AWS_PROFILE is set in this shell")
+    };
+    assert!(warned("repository = \"rclone:there:agent\"\n"));
+    assert!(warned("[remote]\nprovider = \"s3\"\nbucket = \"b\"\n"));
+    let keys = "key_id = \"i\"\nsecret = \"s\"\nbucket = \"b\"\n";
+    assert!(!warned(&format!("[remote]\nprovider = \"b2\"\n{keys}")));
+    assert!(!warned("repository = \"repo\"\n"));
+}
+
 #[test]
 fn a_keyring_is_no_help_where_there_is_no_session() {
     let place = place();

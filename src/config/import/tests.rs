@@ -448,7 +448,7 @@ fn folders_of_agents_outside_of_the_state_dir_are_told_of() {
         format!(
             "{{agents: {{defaults: {{workspace: '{shown}/state/workspace'}}, \
              entries: {{a: {{workspace: '/data/a', agentDir: '~/agent'}}, b: {{workspace: '/data/a'}}, c: 3}}, \
-             list: [{{id: 'x', workspace: '{shown}/state/linked'}}, {{workspace: '${{WORK}}/x'}}, 'y']}}, \
+             list: [{{id: 'x', workspace: '{shown}/state/linked'}}, {{workspace: '${{WORK}}/x'}}, {{workspace: '${{HOME}}/y'}}, 'y']}}, \
              agent: {{workspace: '{shown}/state/new'}}, b2: 1}}"
         ),
     )
@@ -465,7 +465,8 @@ fn folders_of_agents_outside_of_the_state_dir_are_told_of() {
             "agents.entries.a.workspace /data/a",
             "agents.entries.a.agentDir /h/agent",
             linked.as_str(),
-            unset.as_str()
+            unset.as_str(),
+            "agents.list[2].workspace /h/y"
         ]
     );
     assert!(outside(&real.join("none"), &state, &Environment::of(VARIABLES)).is_empty());
