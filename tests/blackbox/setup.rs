@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::service::{calls, everything, with_managers};
 use crate::support::{Place, until};
@@ -320,7 +321,9 @@ struct Terminal<'a> {
 impl<'a> Terminal<'a> {
     /// Starts the wizard; when it has ended, its exit code is on the screen.
     fn start(place: &'a Place, args: &str) -> Self {
-        let socket = place.path("bin/state/tmux");
+        // A server that was told to end may still hold the socket of the terminal before.
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let socket = place.path(&format!("bin/state/tmux-{}", STARTED.fetch_add(1, Ordering::Relaxed)));
         let terminal = Self { place, socket };
         let script =
             format!("'{}' setup {args}\necho \"exit code: $?\"\nexec cat\n", env!("CARGO_BIN_EXE_exuvia"));
