@@ -535,6 +535,27 @@ mod tests {
     }
 
     #[test]
+    fn masters_follow_those_that_they_hold_all_of_and_one_more() {
+        let key = |n: &u8| MasterKey::from_bytes([*n; 32]);
+        let of = |keys: &[u8]| {
+            let first = Masters::new(key(&keys[0]));
+            keys[1..].iter().fold(first, |masters, next| masters.with(key(next)).unwrap())
+        };
+        for (these, others, follow) in [
+            (&[1, 2][..], &[1][..], true),
+            (&[1, 2, 3], &[1, 2], true),
+            (&[1, 2, 3], &[1, 4], false),
+            (&[1, 2, 3], &[4, 2], false),
+            (&[1, 2, 3], &[1], false),
+            (&[1, 2], &[1, 2], false),
+            (&[1, 2], &[3], false),
+            (&[1], &[1], false),
+        ] {
+            assert_eq!(of(these).follow(&of(others)), follow, "{these:?} {others:?}");
+        }
+    }
+
+    #[test]
     fn every_kind_has_a_name_of_its_own() {
         let kinds = [
             ObjectKind::Pack,

@@ -355,3 +355,15 @@ pub(super) fn open_cached(
     }
     Some((key, bundle.keyring()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_grows_with_every_parameter() {
+        let of = |log_n, r, p| work_of(ScryptParams { log_n, r, p });
+        assert!(of(1, 3, 3) > of(1, 8, 1) && of(1, 8, 1) == of(1, 1, 8));
+        assert!(of(2, 1, 1) == of(1, 2, 1) && of(20, 8, 1) > of(19, 8, 1));
+    }
+}

@@ -184,3 +184,6 @@ impl LoadedIndex {
         self.objects.iter().chain(new).cloned().collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

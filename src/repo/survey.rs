@@ -224,3 +224,6 @@ impl KeptBack {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

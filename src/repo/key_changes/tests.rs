@@ -10,7 +10,7 @@ use crate::format::key_v1::{self, Bundle, Randomness};
 use crate::model::{Classify, ErrorClass, KeyId, ObjectId, Timestamp};
 use crate::remote::{Listed, Memory, Remote, RemoteError, Verb};
 use crate::repo::tests::{passphrase, repository_at};
-use crate::repo::{CachePlace, RepoError, Repository};
+use crate::repo::{CachePlace, RepoError, Repository, keys};
 
 /// What is done in the place of a request; `None` leaves it to the remote.
 pub(in crate::repo) type Trick = Box<dyn Fn(&Memory, &str) -> Option<Result<(), RemoteError>> + Send>;
@@ -19,6 +19,8 @@ pub(in crate::repo) type Trick = Box<dyn Fn(&Memory, &str) -> Option<Result<(), 
 #[derive(Default)]
 pub(in crate::repo) struct Rigged {
     pub(in crate::repo) memory: Memory,
+    /// `Some(Ok)` is for what fails only at times.
+    pub(in crate::repo) get: Mutex<Option<Trick>>,
     pub(in crate::repo) put: Mutex<Option<Trick>>,
     pub(in crate::repo) delete: Mutex<Option<Trick>>,
     create: Mutex<Option<Trick>>,
@@ -37,7 +39,7 @@ impl Rigged {
     }
 
     pub(in crate::repo) fn honest(&self) {
-        for place in [&self.put, &self.delete, &self.create] {
+        for place in [&self.get, &self.put, &self.delete, &self.create] {
             *place.lock().unwrap() = None;
         }
     }
@@ -53,6 +55,7 @@ pub(in crate::repo) fn refused(verb: Verb, name: &str) -> RemoteError {
 
 impl Remote for Rigged {
     fn get(&self, name: &str, max: u64) -> Result<Vec<u8>, RemoteError> {
+        self.try_trick(&self.get, name).unwrap_or(Ok(()))?;
         self.memory.get(name, max)
     }
     fn get_range(&self, name: &str, offset: u64, len: u64) -> Result<Vec<u8>, RemoteError> {
@@ -132,6 +135,24 @@ fn every_owner_sees_what_all_keys_are() {
         assert!(keys.iter().all(|key| key.problem.is_none() && key.cost.is_some() && key.size > 0));
     }
     assert!(matches!(repository.keys(&text("four")), Err(RepoError::WrongKey { keys: 3, .. })));
+}
+
+#[test]
+fn what_is_there_is_not_stored_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (remote, _) = rigged(dir.path());
+    let name = remote.keys().remove(0);
+    let bytes = remote.memory.get(&name, 1 << 16).unwrap();
+    let id = KeyId(crypto::sha256(&bytes));
+    Rigged::set(&remote.put, |_, name| Some(Err(refused(Verb::Put, name))));
+    keys::put_once(&*remote, &id, &bytes).unwrap();
+    // What is there is something else.
+    remote.memory.tamper(&name, b"torn".to_vec());
+    assert!(keys::put_once(&*remote, &id, &bytes).is_err());
+    remote.honest();
+    remote.memory.delete(&name).unwrap();
+    keys::put_once(&*remote, &id, &bytes).unwrap();
+    assert_eq!(remote.memory.get(&name, 1 << 16).unwrap(), bytes);
 }
 
 #[test]

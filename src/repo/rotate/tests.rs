@@ -7,7 +7,7 @@ use crate::crypto::{self, Keyring, MasterKey, Masters, ScryptParams};
 use crate::format::key_description_v1::KeyKind;
 use crate::format::key_v1::{self, Bundle, Secrets};
 use crate::model::{Classify, ErrorClass, KeyId, ObjectId, WriterKeyId};
-use crate::remote::{Remote, Verb};
+use crate::remote::{Remote, RemoteError, Verb};
 use crate::repo::key_changes::tests::{CHEAP, Rigged, at, opens, refused, rigged, text};
 use crate::repo::tests::passphrase;
 use crate::repo::{CachePlace, Folder, RepoError, Repository, keys, record_name};
@@ -134,6 +134,7 @@ fn a_rotation_that_was_cut_off_goes_on_with_the_same_key() {
             other => panic!("{stores}: {other}"),
         }
         assert_eq!((remote.keys(), generation(&repository, "")), (vec![keys::name_of(&rotated.key)], 1));
+        assert!(repository.cache().rotation().is_none());
         // The next one begins anew.
         let plan = repository.plan_rotation(&passphrase()).unwrap();
         assert_eq!(repository.rotate(&passphrase(), plan, at(4)).unwrap().generation, 2);
@@ -277,5 +278,76 @@ fn where_nothing_can_be_kept_everything_can_be_read_after_a_rotation() {
         let troubles = repository.take_cache_troubles();
         assert!(!troubles.is_empty(), "{told}");
         assert!(troubles.iter().all(|error| matches!(error, RepoError::Cache { .. })), "{troubles:?}");
+    }
+}
+
+#[test]
+fn a_passphrase_costs_after_a_rotation_what_it_cost_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, repository) = rigged(dir.path());
+    let dear = ScryptParams { log_n: 11, r: 1, p: 1 };
+    repository.add_key(&passphrase(), &text("two"), dear, at(1), "").unwrap();
+    assert_ne!(repository.plan_rotation(&passphrase()).unwrap().params, dear);
+    assert_eq!(repository.plan_rotation(&text("two")).unwrap().params, dear);
+}
+
+#[test]
+fn only_what_was_begun_for_the_next_generation_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, repository) = rigged(dir.path());
+    let plan = repository.plan_rotation(&passphrase()).unwrap();
+    let next = masters(&repository).with(MasterKey::from_bytes([1; 32])).unwrap();
+    let bundle = Bundle { secrets: Secrets::Owner(next.clone()), created: 5, label: String::new() };
+    let (_, key) = keys::seal(repository.id(), &passphrase(), CHEAP, &bundle, &next).unwrap();
+    for (generation, goes_on) in [(1, true), (2, false), (0, false)] {
+        let (_, claim) = keys::claim(repository.id(), generation, &next, at(1)).unwrap();
+        repository.cache().note_rotation(&claim, &key);
+        assert_eq!(repository.begun_rotation(&passphrase(), &plan).is_some(), goes_on, "{generation}");
+    }
+    // What looks like a claim is another key.
+    repository.cache().note_rotation(&key, &key);
+    assert!(repository.begun_rotation(&passphrase(), &plan).is_none());
+}
+
+#[test]
+fn a_claim_that_is_gone_need_not_be_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (remote, repository) = rigged(dir.path());
+    Rigged::set(&remote.delete, |_, name| Some(Err(RemoteError::NotFound { name: name.into() })));
+    repository.withdraw(&KeyId([1; 32])).unwrap();
+    Rigged::set(&remote.delete, |_, name| Some(Err(refused(Verb::Delete, name))));
+    assert!(repository.withdraw(&KeyId([1; 32])).is_err());
+}
+
+#[test]
+fn keys_that_change_while_a_rotation_claims_its_generation_stop_it() {
+    let dir = tempfile::tempdir().unwrap();
+    type Tricks = fn(&Rigged, String, String);
+    let gone: Tricks = |remote, current, _| {
+        Rigged::set(&remote.put, move |memory, _| {
+            memory.delete(&current).unwrap();
+            None
+        });
+    };
+    let vanishes: Tricks = |remote, _, other| {
+        Rigged::set(&remote.get, move |_, name| {
+            (name == other).then(|| Err(RemoteError::NotFound { name: name.into() }))
+        });
+    };
+    let fails: Tricks = |remote, _, other| {
+        Rigged::set(&remote.get, move |_, name| (name == other).then(|| Err(refused(Verb::Get, name))));
+    };
+    for (n, (trick, changed)) in [(gone, true), (vanishes, true), (fails, false)].into_iter().enumerate() {
+        let (remote, repository) = rigged(&dir.path().join(n.to_string()));
+        let current = remote.keys().remove(0);
+        repository.add_key(&passphrase(), &text("two"), CHEAP, at(1), "").unwrap();
+        let other = remote.keys().into_iter().find(|name| *name != current).unwrap();
+        let plan = repository.plan_rotation(&passphrase()).unwrap();
+        trick(&remote, current, other);
+        let error = repository.rotate(&passphrase(), plan, at(2)).unwrap_err();
+        let RepoError::RotationStopped { source, .. } = error else { panic!("{n}: {error}") };
+        assert_eq!(matches!(*source, RepoError::KeysChange), changed, "{n}: {source}");
+        remote.honest();
+        assert_eq!(generation(&repository, "two"), 0);
     }
 }

@@ -92,6 +92,8 @@ fn many_small_packs_are_put_together_and_few_are_not() {
     assert_eq!(repacked(&needed(&[vec![9; MANY_SMALL], vec![100; 40]].concat()), &usual), all);
     // They are there twice for a while: no more at once than a tenth of what is needed.
     assert_eq!(repacked(&of(MANY_SMALL, 3, 40), &usual), (0..8).collect::<Vec<_>>());
+    // Or the worth of a full pack, where that is more.
+    assert_eq!(repacked(&needed(&[5; MANY_SMALL + 8]), &usual), (0..8).collect::<Vec<_>>());
     // As far as what may be copied goes.
     assert_eq!(repacked(&of(MANY_SMALL, 0, 2), &limits(5.0, Some(9 * 3 + 8), 10)), [0, 1, 2]);
 }
