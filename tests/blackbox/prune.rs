@@ -143,8 +143,11 @@ fn temporary_files_of_yesterday_go() {
     for path in [&old, &new] {
         fs::write(path, b"part").unwrap();
     }
-    let yesterday = fs::metadata(&old).unwrap().modified().unwrap() - std::time::Duration::from_secs(90_000);
-    fs::File::options().write(true).open(&old).unwrap().set_modified(yesterday).unwrap();
+    // A day has 86,400 seconds.
+    for (path, age) in [(&old, 90_000), (&new, 80_000)] {
+        let then = fs::metadata(path).unwrap().modified().unwrap() - std::time::Duration::from_secs(age);
+        fs::File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
+    }
     forget(&place, &first);
     let done = prune(&place, &[]);
     assert_eq!(done["done"]["temporary_files_removed"], 1, "{done}");

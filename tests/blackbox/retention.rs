@@ -162,9 +162,13 @@ fn the_forms_of_other_tools_are_understood() {
     assert_eq!(kept(&place, &["--policy", "7"]), 7);
     assert_eq!(kept(&place, &["--policy", "{daily: 4, weekly: 1, monthly: 1}"]), 4);
     assert_eq!(kept(&place, &["--policy", "{\"daily\": 5}"]), 5);
-    for (text, want) in
-        [("retention = 3\n", 3), ("[retention]\ndaily = 6\n", 6), ("retention = '{daily: 4}'\n", 4)]
-    {
+    for (text, want) in [
+        ("retention = 3\n", 3),
+        ("[retention]\ndaily = 6\n", 6),
+        ("[retention]\nkeep_daily = 6\n", 6),
+        ("[retention]\nkeep-last = 5\n", 5),
+        ("retention = '{daily: 4}'\n", 4),
+    ] {
         let path = place.write("config.toml", text);
         place.set("EXUVIA_CONFIG", path.to_str().unwrap());
         assert_eq!(kept(&place, &[]), want, "{text}");

@@ -22,6 +22,11 @@ fn with_nothing_to_do_nothing_is_written() {
 }
 
 #[test]
+fn packs_stay_condemned_for_two_days() {
+    assert_eq!(super::super::GRACE.as_secs(), 172_800);
+}
+
+#[test]
 fn an_empty_repository_is_pruned() {
     let world = World::new();
     assert_eq!(world.prune().summary.packs, Amount::default());
