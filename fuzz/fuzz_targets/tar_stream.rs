@@ -22,7 +22,18 @@ fn read(bytes: &[u8]) -> Result<Vec<(Member, Vec<u8>)>, TarError> {
     Ok(members)
 }
 
-fuzz_target!(|bytes: &[u8]| {
+/// A fuzzer does not find the sums of headers by chance: every block that is not zeros gets its own.
+fn with_sums(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for block in bytes.chunks_exact_mut(512).filter(|block| block.iter().any(|b| *b != 0)) {
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|b| u32::from(*b)).sum();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    }
+    bytes
+}
+
+fn check(bytes: &[u8]) {
     let Ok(mut members) = read(bytes) else { return };
     let mut writer = Writer::new(Vec::new());
     members.retain(|(member, data)| {
@@ -36,4 +47,9 @@ fuzz_target!(|bytes: &[u8]| {
     });
     let again = writer.finish().expect("the archive is whole");
     assert_eq!(read(&again).expect("what was written is read"), members);
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    check(bytes);
+    check(&with_sums(bytes));
 });
