@@ -83,7 +83,7 @@ mod tests {
 
     fn object(len: usize) -> (Arc<dyn Remote>, Vec<u8>) {
         let remote = Memory::default();
-        let bytes: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..len).map(|n| u8::try_from(n % 251).unwrap()).collect();
         remote.put("full/a", &bytes).unwrap();
         (Arc::new(remote), bytes)
     }

@@ -7,7 +7,7 @@ use super::{Cache, CatalogEntry, RepoError, Repository, keys};
 use crate::crypto::{Keyring, ObjectKind};
 use crate::format::key_description_v1::{self, KeyKind};
 use crate::format::sealed_v1::{self, HEADER};
-use crate::format::{FormatError, key_v1};
+use crate::format::{FormatError, key_v1, limits};
 use crate::model::WriterKeyId;
 
 /// Beside the cached key, and not gone with it.
@@ -48,6 +48,15 @@ impl Repository {
             None => self.remote().get_range(&entry.name, 0, HEADER as u64)?,
         };
         Ok(sealed_v1::sealed_by(&header))
+    }
+
+    /// Reads the record in the mark of a full archive, of this name; also by which writer key it was made, if by none
+    /// of an owner.
+    pub fn archive_mark(&self, name: &str) -> Result<(Vec<u8>, Option<WriterKeyId>), RepoError> {
+        self.require_reading(ObjectKind::ArchiveMark)?;
+        let bytes = self.remote().get(name, limits::RECORD_OBJECT as u64)?;
+        let record = self.sealer().open_record(ObjectKind::ArchiveMark, &bytes);
+        Ok((record.map_err(|e| self.unopened(name, e))?, sealed_v1::sealed_by(&bytes)))
     }
 
     /// What an object could not be opened for. After a rotation the key that this machine keeps is too old: the

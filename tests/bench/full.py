@@ -5,7 +5,7 @@
 
 Prints a table: seconds (best of the rounds), peak memory of the program that makes the archive (all processes of a
 pipeline added up), bytes that the run wrote to this machine's disk beside the archive, size of the archive. With --s3
-the archives go to an S3 server on this machine (`rclone serve s3`, in memory and on disk of its own).
+the archives go to an S3 server on this machine (`rclone serve s3`, of rclone 1.65 or later: EXUVIA_RCLONE names it).
 """
 
 import argparse
@@ -89,6 +89,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     state, exuvia = args.state.resolve(), args.exuvia.resolve()
+    rclone = os.environ.get("EXUVIA_RCLONE", "rclone")
     with tempfile.TemporaryDirectory() as temporary:
         base = Path(temporary)
         (base / "home").mkdir()
@@ -99,14 +100,16 @@ def main():
         if args.s3:
             port, store = free_port(), base / "store"
             (store / "bucket").mkdir(parents=True)
-            server = subprocess.Popen(["rclone", "serve", "s3", "--auth-key", "key,secret", "--addr", f"127.0.0.1:{port}",
+            server = subprocess.Popen([rclone, "serve", "s3", "--auth-key", "key,secret", "--addr", f"127.0.0.1:{port}",
                                        str(store)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             while socket.socket().connect_ex(("127.0.0.1", port)):
+                if server.poll() is not None:
+                    raise SystemExit(f"{rclone} has no `serve s3`")
                 time.sleep(0.05)
             remote = (f":s3,provider=Other,endpoint='http://127.0.0.1:{port}',access_key_id=key,"
                       "secret_access_key=secret:bucket/repo")
             repository, folder = f"rclone:{remote}", store / "bucket/repo/full"
-            out = lambda name: f"rclone rcat \"{remote}/full/{name}\""
+            out = lambda name: f"{rclone} rcat \"{remote}/full/{name}\""
         else:
             repository, folder = str(base / "repo"), base / "repo/full"
             out = lambda name: f"cat > {folder}/{name}"

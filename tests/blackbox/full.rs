@@ -362,6 +362,56 @@ fn a_writer_key_makes_archives_and_reads_none() {
     place.set("EXUVIA_PASSPHRASE", PASSPHRASE);
     place.run(&["full", "restore", &name, "--to", "out"]).exits(0);
     same(&inside(&place.path("out")), &inside(&state), "of a writer key");
+    // What a stolen writer key adds pushes out none of the owner's.
+    assert!(list(&place)[0]["writer_key"].is_string());
+    let own = self::name(&create(&place, &[]));
+    place.set("EXUVIA_PASSPHRASE", "writer passphrase");
+    for _ in 0..3 {
+        create(&place, &[]);
+    }
+    place.set("EXUVIA_PASSPHRASE", PASSPHRASE);
+    place.run(&["full", "prune", "--keep-last", "1", "--yes"]).exits(0);
+    let left = list(&place);
+    assert_eq!((left.len(), left[0]["name"].as_str().unwrap()), (2, own.as_str()));
+}
+
+#[test]
+fn an_archive_that_is_interrupted_leaves_nothing() {
+    let (place, state) = with_state();
+    put(&state, "a", &noise(1, 24 << 20));
+    let mut child = place.start(&["--json", "full", "create"]);
+    let stored = || files(&place.path("repo/full")).into_values().sum::<u64>();
+    while stored() < 1 << 20 && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let run = ended(child).exits(130);
+    assert_eq!(run.error()["class"], "interrupted");
+    assert!(files(&place.path("repo/full")).is_empty());
+}
+
+#[test]
+fn the_daemon_makes_archives_and_keeps_those_that_its_rules_name() {
+    let (mut place, state) = with_state();
+    put(&state, "a", b"content");
+    place.write(
+        "home/.config/exuvia/config.toml",
+        "[full]\nform = \"openssl\"\nretention = 2\n[schedule]\nbackup = \"off\"\nprune = \"off\"\ncheck = \"off\"\n",
+    );
+    place.write("pass", PASSPHRASE);
+    for _ in 0..3 {
+        create(&place, &["--prune"]);
+    }
+    assert_eq!(list(&place).len(), 2);
+    // The commands of the daemon get no passphrase from the environment.
+    let pass = place.path("pass").to_str().unwrap().to_owned();
+    place.set("EXUVIA_PASSPHRASE_FILE", &pass).set("EXUVIA_TEST_INTERVALS", "full=3600");
+    let before = list(&place).last().unwrap()["name"].clone();
+    place.run(&["daemon", "--once"]).exits(0);
+    let after = list(&place);
+    assert_eq!(after.len(), 2);
+    assert!(after[1]["name"].as_str() > before.as_str() && after[1]["form"] == "openssl", "{after:?}");
 }
 
 /// A header of a tar stream as POSIX has it.

@@ -165,6 +165,11 @@ pub(super) fn run(args: Args, ctx: &Context) -> Result<Status, CliError> {
     let request = FullCreateRequest { root, selection, tags, form, passphrase };
     let opened = ctx.open_with(&place, obtained, OnSignal::Ask)?;
     let outcome = opened.run(|session| app::full_create(session, &request))?;
+    if ctx.output.json {
+        ctx.output.document(&summary(&outcome))?;
+    } else {
+        ctx.output.summary(&words(ctx, &outcome))?;
+    }
     if let Some(policy) = ctx.config.full.retention.as_ref().filter(|_| args.prune) {
         let freed = opened.run(|session| app::full_prune(session, policy)?.run(session))?;
         ctx.output.line(
@@ -172,11 +177,6 @@ pub(super) fn run(args: Args, ctx: &Context) -> Result<Status, CliError> {
             None,
             &format!("the retention of archives freed {}", units::size(freed)),
         );
-    }
-    if ctx.output.json {
-        ctx.output.document(&summary(&outcome))?;
-    } else {
-        ctx.output.summary(&words(ctx, &outcome))?;
     }
     Ok(if outcome.mark.complete { Status::Done } else { Status::Incomplete })
 }

@@ -42,6 +42,9 @@ struct Row {
     files: Option<u64>,
     bytes: Option<u64>,
     sha256: Option<String>,
+    /// Id of the writer key that made it; none when an owner key did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    writer_key: Option<String>,
 }
 
 fn row(listed: &FullListed) -> Row {
@@ -63,6 +66,7 @@ fn row(listed: &FullListed) -> Row {
         files: mark.map(|mark| mark.files),
         bytes: mark.map(|mark| mark.bytes),
         sha256: mark.map(|mark| data_encoding::HEXLOWER.encode(&mark.sha256)),
+        writer_key: listed.writer_key.as_ref().map(ToString::to_string),
     }
 }
 
@@ -74,7 +78,10 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
         return Ok(Status::Done);
     }
     if list.is_empty() {
-        ctx.output.say("there are no full archives yet; `exuvia full create` makes one");
+        ctx.output.say(match reading.elsewhere {
+            Some(_) => "there are no archives there: none has the name backup-<YYYYMMDDTHHMMSS>Z.tar.gz or .tar.gz.enc",
+            None => "there are no full archives yet; `exuvia full create` makes one",
+        });
         return Ok(Status::Done);
     }
     let mut table = Table::new(&["NAME", "HOST", "FILES", "SIZE", "STORED", "TAGS", ""], &[2, 3, 4]);

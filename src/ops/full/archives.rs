@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Error;
-use crate::crypto::ObjectKind;
-use crate::format::limits;
 use crate::full::{ArchiveName, ArchiveObject, Mark, decode_mark};
+use crate::model::WriterKeyId;
 use crate::remote::Remote;
 use crate::repo::{RepoError, Repository};
 
@@ -112,6 +111,8 @@ pub struct Listed {
     pub state: State,
     /// Its mark, where it could be read.
     pub mark: Option<Box<Mark>>,
+    /// The writer key that made the mark, if it was none of an owner.
+    pub writer_key: Option<WriterKeyId>,
 }
 
 /// What lies in a place.
@@ -199,7 +200,13 @@ fn at_once(place: &Place, wanted: &[Wanted]) -> Result<Vec<Listed>, Error> {
 }
 
 fn look(place: &Place, (name, size, marked): &Wanted) -> Result<Listed, Error> {
-    let listed = |state, mark| Listed { name: *name, size: size.unwrap_or_default(), state, mark };
+    let listed = |state, mark: Option<Mark>| Listed {
+        name: *name,
+        size: size.unwrap_or_default(),
+        state,
+        mark: mark.map(Box::new),
+        writer_key: None,
+    };
     let Some(repository) = &place.own else { return Ok(listed(State::Unverified, None)) };
     if !marked {
         return Ok(listed(State::Partial, None));
@@ -210,28 +217,33 @@ fn look(place: &Place, (name, size, marked): &Wanted) -> Result<Listed, Error> {
     if repository.writer_key().is_some() {
         return Ok(listed(State::Sealed, None));
     }
-    Ok(match read_mark(repository, *name) {
-        Ok(mark) if Some(mark.size) != *size => {
-            let what = format!("its mark is of {} bytes, and it has {}", mark.size, size.unwrap_or_default());
-            listed(State::Damaged(what), Some(Box::new(mark)))
+    match read_mark(repository, *name) {
+        Ok((mark, writer_key)) => {
+            let state = match (Some(mark.size) == *size, mark.complete) {
+                (true, true) => State::Complete,
+                (true, false) => State::Incomplete,
+                (false, _) => {
+                    let there = size.unwrap_or_default();
+                    State::Damaged(format!("its mark is of {} bytes, and it has {there}", mark.size))
+                }
+            };
+            Ok(Listed { writer_key, ..listed(state, Some(mark)) })
         }
-        Ok(mark) if mark.complete => listed(State::Complete, Some(Box::new(mark))),
-        Ok(mark) => listed(State::Incomplete, Some(Box::new(mark))),
         // Removed since it was listed.
-        Err(RepoError::Remote(e)) if e.is_not_found() => listed(State::Partial, None),
-        Err(e) if e.is_service_failure() => return Err(e.into()),
-        Err(e) => listed(State::Damaged(format!("its mark cannot be read: {e}")), None),
-    })
+        Err(RepoError::Remote(e)) if e.is_not_found() => Ok(listed(State::Partial, None)),
+        // Nothing is known of it: the service failed, or the keys at hand are too old.
+        Err(e) if e.is_service_failure() || e.is_rotated() => Err(e.into()),
+        Err(e) => Ok(listed(State::Damaged(format!("its mark cannot be read: {e}")), None)),
+    }
 }
 
 /// Reads the mark of an archive. What is in it is authenticated by the repository's keys.
-fn read_mark(repository: &Repository, name: ArchiveName) -> Result<Mark, RepoError> {
+fn read_mark(repository: &Repository, name: ArchiveName) -> Result<(Mark, Option<WriterKeyId>), RepoError> {
     let object = format!("{}/{}", ArchiveName::FOLDER, name.mark());
-    let bytes = repository.remote().get(&object, limits::RECORD_OBJECT as u64)?;
-    let record = repository.sealer().open_record(ObjectKind::ArchiveMark, &bytes);
-    let mark = record.and_then(|record| decode_mark(&record)).map_err(RepoError::object(&object))?;
+    let (record, writer_key) = repository.archive_mark(&object)?;
+    let mark = decode_mark(&record).map_err(RepoError::object(&object))?;
     if mark.name == name {
-        return Ok(mark);
+        return Ok((mark, writer_key));
     }
     // Whoever writes to the remote could give one archive the mark of another.
     Err(RepoError::NameMismatch { name: object })

@@ -66,7 +66,8 @@ pub fn plan(repository: &Repository, policy: &Policy, now: &jiff::Zoned) -> Resu
             id: ObjectId(listed.mark.as_ref().map_or([0; 32], |mark| mark.sha256)),
             snapshot,
             held: false,
-            writer_key: None,
+            // A stolen writer key can add any archive: it pushes out none but its own.
+            writer_key: listed.writer_key,
         })
         .collect();
     for group in retention::judge(&candidates, policy, Grouping::default(), now) {
