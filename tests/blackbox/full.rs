@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::support::{
     Numbers, PASSPHRASE, Picture, Place, Run, Shape, database, ended, files, insert, names, noise, picture,
-    prose, put, same, with_repository,
+    prose, put, same, until, with_repository,
 };
 
 /// A place whose state dir is `state/.agent`.
@@ -406,12 +406,17 @@ fn the_daemon_makes_archives_and_keeps_those_that_its_rules_name() {
     assert_eq!(list(&place).len(), 2);
     // The commands of the daemon get no passphrase from the environment.
     let pass = place.path("pass").to_str().unwrap().to_owned();
-    place.set("EXUVIA_PASSPHRASE_FILE", &pass).set("EXUVIA_TEST_INTERVALS", "full=3600");
-    let before = list(&place).last().unwrap()["name"].clone();
-    place.run(&["daemon", "--once"]).exits(0);
-    let after = list(&place);
-    assert_eq!(after.len(), 2);
-    assert!(after[1]["name"].as_str() > before.as_str() && after[1]["form"] == "openssl", "{after:?}");
+    place.set("EXUVIA_PASSPHRASE_FILE", &pass).set("EXUVIA_TEST_INTERVALS", "full=1");
+    let newest = || list(&place).last().unwrap()["name"].as_str().unwrap().to_owned();
+    let before = newest();
+    let daemon = place.start(&["daemon"]);
+    until("an archive of the daemon", || newest() > before);
+    let pid = rustix::process::Pid::from_child(&daemon);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    ended(daemon);
+    let made = newest();
+    assert!(made.ends_with(".tar.gz.enc"), "{made}");
+    place.run(&["full", "verify"]).exits(0);
 }
 
 /// A header of a tar stream as POSIX has it.
