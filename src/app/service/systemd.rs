@@ -9,7 +9,7 @@
 //! Commands of the user's own run as children (hooks, a passphrase command): hence `EPERM` rather than a
 //! signal for a refused call, and no `MemoryDenyWriteExecute`, which breaks interpreters.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Error, FOLDERS, MARK, Scope, Service, line, roots};
 
@@ -94,7 +94,8 @@ pub(super) fn unit(
 /// What may be written. Where that is the root directory, only the system's own files can be kept from it.
 ///
 /// What is not there yet stands there as the nearest folder that is, in which it will be made. An older text that lets
-/// the same be written stays right when such a folder appears: the text must not change by itself.
+/// the same be written stays right when such a folder appears: the text must not change by itself. What it lets be
+/// written must be there, though: systemd passes over a folder that is not, and nobody could make it.
 fn writable(service: &Service, old: &str, exists: impl Fn(&Path) -> bool) -> Result<String, Error> {
     let mut writes = service.writes.clone();
     // Of SQLite, of rclone, and of the user's own commands.
@@ -103,7 +104,8 @@ fn writable(service: &Service, old: &str, exists: impl Fn(&Path) -> bool) -> Res
         Ok(grant) => old.lines().any(|line| format!("{line}\n") == grant),
         Err(_) => false,
     };
-    let roots = match writes.iter().all(|path| path.ancestors().any(stood)) {
+    let holds = |path: &PathBuf| path.ancestors().find(|path| stood(path)).is_some_and(&exists);
+    let roots = match writes.iter().all(holds) {
         true => roots(&writes, stood),
         false => roots(&writes, exists),
     };
@@ -154,8 +156,6 @@ fn user_name(name: &str) -> Result<&str, Error> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::path::PathBuf;
-
     use super::*;
 
     fn service(program: &str, writes: &[&str]) -> Service {
@@ -233,14 +233,15 @@ mod tests {
         assert!(first.contains("ReadWritePaths=\"-/srv/agent\"\n"), "{first}");
         let full = [&bare[..], &["/srv/agent/.cache", "/srv/agent/50% \"x\"", "/mnt/r"]].concat();
         assert_eq!(write(&first, &full), first);
-        assert_eq!(write(&first, &["/"]), first);
         // Without one there is nothing to keep to.
         let narrow = write("", &full);
         assert!(
             narrow != first && narrow.contains("ReadWritePaths=\"-/srv/agent/50%% \\\"x\\\"\"\n"),
             "{narrow}"
         );
-        assert_eq!(write(&narrow, &bare), narrow);
+        // What is gone would be passed over by systemd, and could not be made again.
+        assert_eq!(write(&narrow, &bare), first);
+        assert!(write(&first, &["/"]).contains("ProtectSystem=full\n"));
         // What is not let by the old text is looked for.
         let mut more = all.clone();
         more.writes.push("/opt/y".into());
