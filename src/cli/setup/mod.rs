@@ -235,7 +235,7 @@ impl Setup<'_> {
             && !wizard.knows(Ask::Opens)
         {
             for (ask, text) in [(Ask::Opens, "typed"), (Ask::Typed, secret.expose())] {
-                wizard.answer(ask, text).map_err(CliError::usage)?;
+                wizard.adopt(ask, text).map_err(CliError::usage)?;
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The questions and what follows from their answers: a state machine without a terminal. It asks what is not answered
 //! yet and still matters, wants to be told what was found where the answers point to, and comes to a [`Plan`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -122,6 +122,8 @@ pub(super) struct Wizard {
     given: Answers,
     /// Answers that were taken back: they are offered again.
     before: Answers,
+    /// Answered by what is imported: not asked, and forgotten when the import is.
+    adopted: BTreeSet<Ask>,
     found: Option<Found>,
 }
 
@@ -163,7 +165,14 @@ impl Wizard {
     /// `given`: answers that need not be asked for; each is taken as if it were typed.
     pub(super) fn new(facts: Facts, given: &[(Ask, Zeroizing<String>)]) -> Result<Self, String> {
         let empty = Answers::new;
-        let mut wizard = Self { facts, answers: empty(), given: empty(), before: empty(), found: None };
+        let mut wizard = Self {
+            facts,
+            answers: empty(),
+            given: empty(),
+            before: empty(),
+            adopted: BTreeSet::new(),
+            found: None,
+        };
         for (ask, text) in given {
             wizard.answer(*ask, text)?;
         }
@@ -261,8 +270,26 @@ impl Wizard {
             _ => text,
         };
         let text = self.checked(ask, text)?;
+        if ask == Ask::Import {
+            self.disown();
+        }
+        self.adopted.remove(&ask);
         self.answers.insert(ask, text);
         Ok(())
+    }
+
+    /// Takes an answer out of what is imported. It goes when the import is declined after all.
+    pub(super) fn adopt(&mut self, ask: Ask, text: &str) -> Result<(), String> {
+        self.answer(ask, text)?;
+        self.adopted.insert(ask);
+        Ok(())
+    }
+
+    /// Forgets the answers that the import gave; they are not offered either.
+    fn disown(&mut self) {
+        for ask in std::mem::take(&mut self.adopted) {
+            self.answers.remove(&ask);
+        }
     }
 
     /// An answer in its final form.
@@ -354,7 +381,8 @@ impl Wizard {
 
     /// Goes back to the last question that was asked; false when there is none.
     pub(super) fn back(&mut self) -> bool {
-        let asked = self.answers.keys().rev().copied().find(|ask| !self.given.contains_key(ask));
+        let is_asked = |ask: &Ask| !self.given.contains_key(ask) && !self.adopted.contains(ask);
+        let asked = self.answers.keys().rev().copied().find(is_asked);
         let Some(ask) = asked else { return false };
         self.take_back(|a| a == ask);
         // Whatever is answered now may point elsewhere.
@@ -377,7 +405,11 @@ impl Wizard {
 
     fn take_back(&mut self, which: impl Fn(Ask) -> bool) {
         let gone: Vec<Ask> = self.answers.keys().copied().filter(|ask| which(*ask)).collect();
+        if gone.contains(&Ask::Import) {
+            self.disown();
+        }
         for ask in gone {
+            self.adopted.remove(&ask);
             if let Some(text) = self.answers.remove(&ask) {
                 self.before.insert(ask, text);
             }

@@ -234,6 +234,42 @@ fn going_back_offers_what_was_said() {
     assert_eq!(wizard.state_dir(), Some(Path::new("/srv/agent")));
 }
 
+/// What an earlier plugin encrypted with, once its settings are to be used.
+fn with_its_passphrase() -> Wizard {
+    let facts = Facts { plugin: Some("b2-backup".into()), ..facts() };
+    let mut wizard = Wizard::new(facts, &[]).unwrap();
+    wizard.answer(Ask::Import, "yes").unwrap();
+    wizard.adopt(Ask::Opens, "typed").unwrap();
+    wizard.adopt(Ask::Typed, "hunter2 of theirs").unwrap();
+    wizard
+}
+
+#[test]
+fn a_passphrase_goes_with_the_import_that_it_came_by() {
+    // The place that was imported cannot be reached, and somebody takes another instead.
+    let mut wizard = with_its_passphrase();
+    wizard.answer(Ask::StateDir, "/srv/agent").unwrap();
+    assert_eq!(wizard.next(), Step::Look);
+    wizard.again();
+    let asked = walk(&mut wizard, Found::Nothing, &[(Ask::Import, "no"), (Ask::Opens, "generate")]);
+    assert!(asked.contains(&Ask::Import) && asked.contains(&Ask::Opens), "{asked:?}");
+    assert!(matches!(wizard.plan().unwrap().opens, Opens::Generated(_)));
+
+    // Going back leads to what was asked, and takes along what was not.
+    let mut wizard = with_its_passphrase();
+    assert!(wizard.back());
+    assert!(matches!(wizard.next(), Step::Ask(Question { ask: Ask::Import, .. })));
+    assert!(!wizard.knows(Ask::Opens) && !wizard.knows(Ask::Typed));
+
+    // Who types another after it did not open owns that one.
+    let mut wizard = with_its_passphrase();
+    wizard.does_not_open();
+    wizard.answer(Ask::Opens, "typed").unwrap();
+    wizard.answer(Ask::Typed, "my own").unwrap();
+    wizard.again();
+    assert!(wizard.knows(Ask::Opens) && wizard.knows(Ask::Typed));
+}
+
 #[test]
 fn what_the_command_line_says_is_not_asked() {
     let text = |text: &str| Zeroizing::new(text.to_owned());
