@@ -2,6 +2,7 @@
 //! others) and, on macOS, `security`. A secret reaches them by their input, never by an argument.
 
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 use data_encoding::HEXLOWER;
@@ -162,6 +163,8 @@ impl<'a> Item<'a> {
         for name in super::passphrase::SECRETS {
             command.env_remove(name);
         }
+        // A terminal's Ctrl-C is for us: what is stored is taken back then, and that by such a program, too.
+        command.process_group(0);
         helper::ask(&mut command, input, helper::LIMIT).map_err(|e| {
             let error = CliError::usage(format!("cannot ask the keyring: {program}: {e}"));
             match e.kind() {

@@ -1,6 +1,7 @@
 //! Programs of the system that manage services: what they say is bounded in size and in time.
 
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -91,6 +92,8 @@ fn run(program: &str, arguments: &[&str], input: Option<&[u8]>) -> io::Result<An
     for name in SECRET_VARIABLES {
         command.env_remove(name);
     }
+    // A terminal's Ctrl-C is for us: what it made us take back must not be cut short by it.
+    command.process_group(0);
     let mut child = command.spawn()?;
     let (stdin, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     thread::scope(|scope| {
@@ -158,6 +161,16 @@ mod tests {
         assert!(run("sh", &["-c", "exec <&-"], Some(&[b'x'; 1 << 17])).unwrap().ok);
         assert_eq!(run("/nowhere/at/all", &[], None).err().unwrap().kind(), io::ErrorKind::NotFound);
         assert!(run("sh", &["-c", "head -c 2000000 /dev/zero"], None).is_err());
+    }
+
+    #[test]
+    fn programs_do_not_hear_the_terminals_signals() {
+        // The fifth field is the group, the first the process itself; none of ours has the name's parentheses.
+        let answer =
+            run("sh", &["-c", "cut -d ' ' -f 1,5 /proc/$$/stat 2>/dev/null || ps -o pid=,pgid= -p $$"], None);
+        let said = String::from_utf8(answer.unwrap().stdout).unwrap();
+        let words: Vec<&str> = said.split_whitespace().collect();
+        assert_eq!((words.len(), words.first()), (2, words.last()), "{said}");
     }
 
     #[test]
