@@ -16,7 +16,7 @@ use super::repository::Place;
 use super::settings;
 use crate::app::{AppError, Location, Passphrase, Session};
 use crate::clock::SystemClock;
-use crate::config::{self, Config, Environment};
+use crate::config::{self, Config, ConfigError, Environment};
 use crate::report::Monitor;
 
 #[derive(Args, Clone, Debug)]
@@ -85,8 +85,28 @@ impl Context {
         output: Output,
         exit: Exit,
     ) -> Result<Self, CliError> {
+        Self::by(args, env, output, exit, Config::load)
+    }
+
+    /// The same for somebody else, who may have variables that are not set here.
+    pub(super) fn for_another(
+        args: GlobalArgs,
+        env: Environment,
+        output: Output,
+        exit: Exit,
+    ) -> Result<Self, CliError> {
+        Self::by(args, env, output, exit, Config::load_for_another)
+    }
+
+    fn by(
+        args: GlobalArgs,
+        env: Environment,
+        output: Output,
+        exit: Exit,
+        load: impl Fn(&Environment, Option<&Path>) -> Result<Config, ConfigError>,
+    ) -> Result<Self, CliError> {
         let named = args.config.clone().or_else(|| env.path("EXUVIA_CONFIG"));
-        let config = Config::load(&env, named.as_deref())?;
+        let config = load(&env, named.as_deref())?;
         config.warnings.iter().for_each(|warning| output.warn(warning));
         Ok(Self { args, env, config, output, exit })
     }

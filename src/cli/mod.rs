@@ -185,6 +185,10 @@ fn dispatch(cli: Cli, env: Environment, output: Output, exit: fn(i32)) -> Result
     }
     let ctx = match &cli.command {
         Command::Config(args) if args.needs_no_settings() => Context::without(cli.global, env, output, exit),
+        Command::Service(args) if args.needs_no_settings() => Context::without(cli.global, env, output, exit),
+        Command::Service(args) if args.is_for_another() => {
+            Context::for_another(cli.global, env, output, exit)?
+        }
         _ => Context::new(cli.global, env, output, exit)?,
     };
     if !matches!(cli.command, Command::Rollback(_) | Command::Undo(_)) {

@@ -14,7 +14,9 @@ use super::service_needs::Needs;
 use super::settings::{self, Origin, Running};
 use super::{passphrase, text};
 use crate::app::Location;
-use crate::app::service::{self as app, Error, How, Installed, Kind, Note, Places, Scope, Service, State};
+use crate::app::service::{
+    self as app, Error, How, Installed, Kind, Note, Places, Removed, Scope, Service, State, Uninstalled,
+};
 use crate::config::Environment;
 use crate::model::{Classify, ErrorClass};
 
@@ -91,6 +93,22 @@ enum KindArg {
     Launchd,
     /// A line in the crontab: every five minutes `exuvia daemon --once` does what is due
     Cron,
+}
+
+impl Args {
+    /// What was installed is taken away whatever the configuration has become.
+    pub(super) fn needs_no_settings(&self) -> bool {
+        matches!(self.command, Command::Uninstall { .. })
+    }
+
+    /// The service is another's, who may have variables that are not set here.
+    pub(super) fn is_for_another(&self) -> bool {
+        match &self.command {
+            Command::Install { which, .. } | Command::Uninstall { which, .. } | Command::Status { which } => {
+                which.system
+            }
+        }
+    }
 }
 
 impl From<KindArg> for Kind {
@@ -195,7 +213,8 @@ impl Wanted {
     }
 
     fn of(ctx: &Context, which: &Which) -> Result<Self, CliError> {
-        let (scope, theirs) = scope_of(ctx, which)?;
+        let (scope, home) = scope_of(ctx, which)?;
+        let theirs = home.map(|home| as_user(ctx, &home)).transpose()?;
         let ctx = theirs.as_ref().unwrap_or(ctx);
         let service = service(ctx)?;
         let needs = Needs::of(ctx, &service)?;
@@ -220,27 +239,29 @@ impl Wanted {
 
     /// Whether there is one already, of whatever kind.
     pub(super) fn is_there(&self) -> Result<bool, CliError> {
-        Ok(!app::status(&self.service, &self.scope, self.kind, &self.places)?.is_empty())
+        let states = app::status(&self.service, &self.scope, self.kind, &self.places)?;
+        Ok(states.iter().any(State::is_found))
     }
 
     /// Takes away what [`Wanted::install`] made.
     pub(super) fn uninstall(&self) -> Result<(), CliError> {
-        Ok(app::uninstall(&self.scope, self.kind, &self.places, false).map(drop)?)
+        let Uninstalled { gone, .. } = app::uninstall(&self.scope, self.kind, &self.places, false)?;
+        match gone.iter().find_map(still_running) {
+            Some(trouble) => Err(CliError::failed(trouble)),
+            None => Ok(()),
+        }
     }
 }
 
-/// Whose service is meant; and the settings of that user where it is not the calling one.
-fn scope_of(ctx: &Context, which: &Which) -> Result<(Scope, Option<Context>), CliError> {
+/// Whose service is meant; and the home directory of that user where it is not the calling one's.
+fn scope_of(ctx: &Context, which: &Which) -> Result<(Scope, Option<PathBuf>), CliError> {
     if !which.system {
         return Ok((Scope::User, None));
     }
     let caller = || ctx.env.get("SUDO_USER").and_then(|name| name.into_string().ok());
     let user = which.user.clone().or_else(caller).unwrap_or_else(|| "root".to_owned());
     let home = app::home_of(&user)?;
-    let theirs = match ctx.env.home() {
-        Some(own) if own == home => None,
-        _ => Some(as_user(ctx, &home)?),
-    };
+    let theirs = Some(home).filter(|home| ctx.env.home().as_ref() != Some(home));
     Ok((Scope::System { user }, theirs))
 }
 
@@ -255,7 +276,12 @@ fn as_user(ctx: &Context, home: &Path) -> Result<Context, CliError> {
         bwlimit: ctx.args.bwlimit.clone(),
         ..ctx.args
     };
-    Context::new(args, Environment::of(&[("HOME", home), ("PATH", &path)]), ctx.output.clone(), ctx.exit)
+    Context::for_another(
+        args,
+        Environment::of(&[("HOME", home), ("PATH", &path)]),
+        ctx.output.clone(),
+        ctx.exit,
+    )
 }
 
 fn places(ctx: &Context) -> Result<Places, CliError> {
@@ -370,6 +396,10 @@ fn writes(ctx: &Context, place: &Place, state_dir: &Path) -> Result<Vec<PathBuf>
     // rclone keeps renewed tokens there.
     let rclone = ctx.env.path("RCLONE_CONFIG").and_then(|file| file.parent().map(Path::to_path_buf));
     writes.extend(rclone.or_else(|| ctx.env.config_home().map(|config| config.join("rclone"))));
+    // Where one of them is, a variable says that only the service has.
+    if writes.iter().any(|path| ctx.config.is_elsewhere(path)) {
+        writes.push(PathBuf::from("/"));
+    }
     Ok(writes)
 }
 
@@ -439,15 +469,20 @@ pub(super) fn installed_words(ctx: &Context, done: &Installed, dry_run: bool) ->
 
 fn uninstall(ctx: &Context, which: &Which, dry_run: bool) -> Result<Status, CliError> {
     let (scope, theirs) = scope_of(ctx, which)?;
-    let places = places(theirs.as_ref().unwrap_or(ctx))?;
-    let gone = app::uninstall(&scope, which.kind.map(Into::into), &places, dry_run)?;
+    let places = match theirs {
+        Some(home) => Places { config_home: home.join(".config"), home },
+        None => places(ctx)?,
+    };
+    let Uninstalled { gone, unread } = app::uninstall(&scope, which.kind.map(Into::into), &places, dry_run)?;
+    let (status, troubles) = troubles(&gone, unread.as_deref());
+    troubles.iter().for_each(|trouble| ctx.output.warn(trouble));
     let commands: Vec<String> = gone.iter().flat_map(|gone| gone.commands.iter().cloned()).collect();
     if ctx.output.json {
         let removed = gone.iter().flat_map(|gone| &gone.removed).map(|path| path.as_path().into()).collect();
         let summary =
             UninstallSummary { r#type: "summary", action: "uninstalled", removed, commands, dry_run };
         ctx.output.document(&summary)?;
-        return Ok(Status::Done);
+        return Ok(status);
     }
     let (ran, removed) = if dry_run { ("would run", "would remove") } else { ("ran", "removed") };
     let mut lines: Vec<String> = commands.iter().map(|command| format!("{ran}: {command}")).collect();
@@ -458,10 +493,37 @@ fn uninstall(ctx: &Context, which: &Which, dry_run: bool) -> Result<Status, CliE
         }
     }
     if gone.is_empty() {
-        lines.push("no service is installed".to_owned());
+        let words = if unread.is_some() { "nothing was found" } else { "no service is installed" };
+        lines.push(words.to_owned());
     }
     ctx.output.summary(&lines.join("\n"))?;
-    Ok(Status::Done)
+    Ok(status)
+}
+
+/// What did not go as it should, and what it comes to.
+fn troubles(gone: &[Removed], unread: Option<&str>) -> (Status, Vec<String>) {
+    let mut troubles: Vec<String> = gone.iter().filter_map(still_running).collect();
+    let bad = !troubles.is_empty() || (gone.is_empty() && unread.is_some());
+    troubles.extend(unread.map(unread_words));
+    (if bad { Status::Bad(ErrorClass::Failed) } else { Status::Done }, troubles)
+}
+
+/// Of a service that is gone, but could not be stopped.
+fn still_running(gone: &Removed) -> Option<String> {
+    let trouble = gone.trouble.as_ref()?;
+    Some(format!(
+        "the service of {} was taken away, but may still run: {}",
+        gone.kind.name(),
+        text::printable(trouble.as_bytes())
+    ))
+}
+
+fn unread_words(reason: &str) -> String {
+    format!(
+        "the crontab cannot be read, and may have a line that still runs `exuvia daemon`: {}; its administrator can \
+         look, with `crontab -u USER -l`",
+        text::printable(reason.as_bytes())
+    )
 }
 
 fn is_well(state: &State) -> bool {
@@ -483,12 +545,12 @@ fn status(ctx: &Context, which: &Which) -> Result<Status, CliError> {
             unreachable: state.unreachable.clone(),
         });
         let services: Vec<_> = services.collect();
-        let installed = !services.is_empty();
+        let installed = states.iter().any(State::is_found);
         ctx.output.document(&StatusSummary { r#type: "summary", ok, installed, services })?;
     } else {
         let mut lines: Vec<String> = states.iter().map(|state| state_words(ctx, state)).collect();
-        if lines.is_empty() {
-            lines.push("no service is installed; `exuvia service install` installs one".to_owned());
+        if !states.iter().any(State::is_found) {
+            lines.insert(0, "no service is installed; `exuvia service install` installs one".to_owned());
         }
         ctx.output.result(&lines.join("\n"))?;
     }
@@ -496,6 +558,9 @@ fn status(ctx: &Context, which: &Which) -> Result<Status, CliError> {
 }
 
 fn state_words(ctx: &Context, state: &State) -> String {
+    if let (false, Some(reason)) = (state.is_found(), &state.unreachable) {
+        return format!("{}: {}", state.kind.name(), unread_words(reason));
+    }
     let place = state.path.as_deref().map_or_else(|| "a line in the crontab".to_owned(), text::show);
     let mut words = format!("{}: installed ({place})", state.kind.name());
     if state.kind != Kind::Cron {

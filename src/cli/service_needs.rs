@@ -79,6 +79,15 @@ impl Needs {
             ),
             _ => {}
         }
+        let unsure = self.unsure(scope, kind, places);
+        if !unsure.is_empty() {
+            found.push(format!(
+                "{} refers to {}, which the service may not have: whether it will cannot be asked here; without, it \
+                 cannot read its settings",
+                self.file,
+                unsure.join(", ")
+            ));
+        }
         let perhaps = Self::missing(&self.perhaps, scope, kind, places);
         if !perhaps.is_empty() {
             found.push(format!(
@@ -98,18 +107,33 @@ impl Needs {
         found
     }
 
-    /// Those of the names that the service will not have.
+    /// Those of its variables that it may have or not; where one is missing for certain, that is refused anyway.
+    fn unsure(&self, scope: &Scope, kind: Kind, places: &Places) -> Vec<&str> {
+        if self.variables.is_empty() {
+            return Vec::new();
+        }
+        let there = app::variables(scope, kind, places, &self.variables);
+        let names = self.variables.iter().map(String::as_str);
+        names.filter(|name| !there.has(name) && there.may_have(name)).collect()
+    }
+
+    /// Those of the names that the service cannot be said to have.
     fn missing<'a>(names: &'a [String], scope: &Scope, kind: Kind, places: &Places) -> Vec<&'a str> {
         if names.is_empty() {
             return Vec::new();
         }
-        let there = app::variables(scope, kind, places);
-        names.iter().map(String::as_str).filter(|name| !there.may_have(name)).collect()
+        let there = app::variables(scope, kind, places, names);
+        names.iter().map(String::as_str).filter(|name| !there.has(name)).collect()
     }
 
     /// Refuses what would end at once.
     pub(super) fn check(&self, scope: &Scope, kind: Kind, places: &Places) -> Result<(), CliError> {
-        let missing = Self::missing(&self.variables, scope, kind, places);
+        if self.variables.is_empty() {
+            return Ok(());
+        }
+        let there = app::variables(scope, kind, places, &self.variables);
+        let missing: Vec<&str> =
+            self.variables.iter().map(String::as_str).filter(|name| !there.may_have(name)).collect();
         if missing.is_empty() {
             return Ok(());
         }

@@ -1,5 +1,6 @@
 //! The configuration file: TOML with few keys, all optional.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
@@ -107,6 +108,9 @@ pub(super) const SCHEMA: Schema = Schema {
     elsewhere: (remote::KEYS, "into the table [remote]"),
 };
 
+/// Stand for variables that only others have: a name, or JSON, as tokens are.
+const PLACEHOLDERS: [&str; 2] = ["unset-variable", "{}"];
+
 /// What the file says. Relative paths have been made relative to the file's own folder, and `~/` to
 /// the home directory; `${NAME}` has been replaced by the variable's value.
 #[derive(Clone, Default, PartialEq)]
@@ -159,6 +163,8 @@ pub struct Config {
     /// Environment variables that it refers to by `${NAME}`, in order. What shell commands refer to is not among
     /// them.
     pub variables: Vec<String>,
+    /// Those of them that are not set where it was read for somebody else.
+    pub unset: Vec<String>,
     /// What is not wrong, but not good either.
     pub warnings: Vec<String>,
 }
@@ -200,12 +206,26 @@ impl Config {
     /// Reads the file that was named, or the one in the user's configuration directory, which need
     /// not exist.
     pub fn load(env: &Environment, named: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::load_by(env, named, |text, path| Self::parse(text, path, env))
+    }
+
+    /// The same for somebody else, who may have variables that are not set here: in their place it reads something
+    /// that could be meant, and [`Config::unset`] tells their names.
+    pub fn load_for_another(env: &Environment, named: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::load_by(env, named, |text, path| Self::parse_for_another(text, path, env))
+    }
+
+    fn load_by(
+        env: &Environment,
+        named: Option<&Path>,
+        parse: impl Fn(&str, &Path) -> Result<(Self, Option<usize>), ConfigError>,
+    ) -> Result<Self, ConfigError> {
         let Some(path) = named.map(Path::to_owned).or_else(|| Self::default_path(env)) else {
             return Ok(Self::default());
         };
         match read(&path) {
             Ok((text, open)) => {
-                let (mut config, secret) = Self::parse(&text, &path, env)?;
+                let (mut config, secret) = parse(&text, &path)?;
                 if let Some(line) = secret.filter(|_| open) {
                     let path = path.display();
                     config.warnings.push(format!(
@@ -230,6 +250,32 @@ impl Config {
     pub fn line(&self, key: &str) -> Option<usize> {
         let named = |s: &&Setting| s.key == key || s.key.strip_prefix("remote.") == Some(key);
         self.settings.iter().find(named).map(|s| s.line)
+    }
+
+    /// Whether a path is another one than here for whom the file was read, for want of a variable.
+    #[must_use]
+    pub fn is_elsewhere(&self, path: &Path) -> bool {
+        let path = path.to_string_lossy();
+        !self.unset.is_empty() && PLACEHOLDERS.iter().any(|placeholder| path.contains(placeholder))
+    }
+
+    /// See [`Config::load_for_another`].
+    fn parse_for_another(
+        text: &str,
+        path: &Path,
+        env: &Environment,
+    ) -> Result<(Self, Option<usize>), ConfigError> {
+        let mut names: BTreeSet<String> = values::references(text).into_iter().collect();
+        names.insert("HOME".to_owned());
+        let parse = |placeholder: &str| {
+            let missing = |name: &str| (name != "HOME").then(|| placeholder.into());
+            Self::parse(text, path, &env.only(names.iter().cloned(), missing))
+        };
+        let [first, second] = PLACEHOLDERS;
+        // Of the two complaints the first is about the likelier text.
+        let (mut config, secret) = parse(first).or_else(|e| parse(second).map_err(|_| e))?;
+        config.unset = config.variables.iter().filter(|name| env.get(name).is_none()).cloned().collect();
+        Ok((config, secret))
     }
 
     /// Also tells the first line in which a secret stands as it is.

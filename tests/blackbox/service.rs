@@ -17,6 +17,9 @@ if [ -e "$state/nobus" ]; then
     exit 1
 fi
 case "$*" in
+*" disable "*) if [ -e "$state/stuck" ]; then echo "Job timed out" >&2; exit 1; fi ;;
+esac
+case "$*" in
 *show-environment) if [ -e "$state/environment" ]; then cat "$state/environment"; fi ;;
 *"is-enabled "*) if [ -e "$state/enabled" ]; then echo enabled; else echo disabled; exit 1; fi ;;
 *"is-active "*) if [ -e "$state/active" ]; then echo active; else echo inactive; exit 3; fi ;;
@@ -42,6 +45,7 @@ const LAUNCHCTL: &str = r#"#!/bin/sh
 state=$(dirname "$0")/state
 echo "launchctl $*" >>"$state/calls"
 case "$1" in
+getenv) if [ "$2" = "$(cat "$state/setenv" 2>/dev/null)" ]; then echo there; fi ;;
 print) if [ -e "$state/loaded" ]; then printf 'x = {\n\tstate = running\n}\n'; else exit 113; fi ;;
 bootstrap) : >"$state/loaded" ;;
 bootout) rm "$state/loaded" ;;
@@ -87,7 +91,15 @@ pub(crate) fn calls(place: &Place) -> Vec<String> {
     let file = place.path("bin/state/calls");
     let calls = fs::read_to_string(&file).unwrap_or_default();
     let _ = fs::remove_file(file);
-    let looks = ["is-enabled", "is-active", "show-environment", "--version", "crontab -l", "launchctl print"];
+    let looks = [
+        "is-enabled",
+        "is-active",
+        "show-environment",
+        "--version",
+        "crontab -l",
+        "launchctl print",
+        "launchctl getenv",
+    ];
     let changes = calls.lines().filter(|call| !looks.iter().any(|look| call.contains(look)));
     changes.map(str::to_owned).collect()
 }
@@ -396,6 +408,58 @@ fn a_variable_that_the_service_will_not_have_is_refused_by_name() {
     place.run(&cron).exits(0);
 }
 
+/// Another user's service may have what nobody has set here.
+#[test]
+fn a_system_service_has_variables_of_its_own() {
+    let place = place();
+    let config = "the config/exuvia/config.toml";
+    place.write(config, "repository = \"${REPO}\"\npassphrase_file = \"${SECRETS}/pw\"\n");
+    let run = |action: &[&str]| {
+        place.run(
+            &[&["--json", "--config", config, "service"], action, &["--system", "--user", "root"]].concat(),
+        )
+    };
+    let install = ["install", "--dry-run"];
+    let refused = run(&install).exits(2);
+    assert!(refused.stderr.contains("would not have REPO, SECRETS, which"), "{}", refused.stderr);
+    place.write("bin/state/environment", "REPO=/srv/r\nSECRETS=/srv/s\n");
+    let text = run(&install).exits(0).summary()["text"].as_str().unwrap().to_owned();
+    // Where the repository is, nobody knows here.
+    assert!(text.contains("ProtectSystem=full\n"), "{text}");
+    // With these, somebody looks at what there is, and takes it away.
+    assert_eq!(run(&["status"]).exits(1).summary()["installed"], false);
+    run(&["uninstall", "--dry-run"]).exits(0);
+    place.write(config, "this is no configuration");
+    run(&["uninstall", "--dry-run"]).exits(0);
+}
+
+#[test]
+fn a_variable_that_nobody_can_be_asked_for_is_warned_of() {
+    let mut place = place();
+    place.write("the config/exuvia/config.toml", "repository = \"${REPO}\"\npassphrase_file = \"pw\"\n");
+    place.set("REPO", "/tmp/repo");
+    let launchd = ["service", "install", "--dry-run", "--kind", "launchd"];
+    place.run(&launchd).exits(2);
+    place.write("bin/state/setenv", "REPO");
+    let run = place.run(&launchd).exits(0);
+    assert!(!run.stderr.contains("REPO"), "{}", run.stderr);
+    place.run(&["service", "install", "--dry-run"]).exits(2);
+    fs::write(place.path("bin/state/nobus"), "").unwrap();
+    let run = place.run(&["service", "install", "--dry-run"]).exits(0);
+    assert!(run.stderr.contains("refers to REPO, which the service may not have"), "{}", run.stderr);
+}
+
+#[test]
+fn files_go_even_when_the_service_cannot_be_stopped() {
+    let place = place();
+    let before = everything(&place);
+    place.run(&["service", "install"]).exits(0);
+    fs::write(place.path("bin/state/stuck"), "").unwrap();
+    let run = place.run(&["service", "uninstall"]).exits(1);
+    assert!(run.stderr.contains("may still run") && run.stderr.contains("Job timed out"), "{}", run.stderr);
+    assert_eq!(everything(&place), before);
+}
+
 #[test]
 fn limits_and_switches_of_this_shell_are_the_services_too() {
     let mut place = place();
@@ -456,9 +520,16 @@ fn a_crontab_that_cannot_be_read_stops_nobody_else() {
     fs::write(&complaint, "You (ann) are not allowed to use this program (crontab)\n").unwrap();
     let status = place.run(&["service", "status"]).exits(1);
     assert!(status.text().contains("no service is installed"), "{}", status.text());
+    assert!(status.text().contains("cron: the crontab cannot be read"), "{}", status.text());
+    assert_eq!(json(&place, &["service", "status"]).exits(1).summary()["installed"], false);
     place.run(&["service", "install"]).exits(0);
     place.run(&["service", "status"]).exits(0);
-    place.run(&["service", "uninstall"]).exits(0);
+    // A line from before he was kept from it would run on.
+    let run = place.run(&["service", "uninstall"]).exits(0);
+    assert!(run.stderr.contains("may have a line"), "{}", run.stderr);
+    let run = place.run(&["service", "uninstall"]).exits(1);
+    assert!(run.stderr.contains("may have a line") && run.stderr.contains("not allowed"), "{}", run.stderr);
+    assert!(!run.text().contains("no service is installed"), "{}", run.text());
     for action in ["install", "status", "uninstall"] {
         let run = place.run(&["service", action, "--kind", "cron"]).exits(1);
         assert!(run.stderr.contains("not allowed to use"), "{}", run.stderr);

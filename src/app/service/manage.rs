@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::programs::Programs;
 use super::{
-    Error, How, Installed, Kind, MARK, Note, Removed, Scope, Service, State, crontab, folders_in, launchd,
-    systemd,
+    Error, How, Installed, Kind, MARK, Note, Removed, Scope, Service, State, Uninstalled, crontab,
+    folders_in, launchd, systemd,
 };
 use crate::fs;
 
@@ -86,24 +86,33 @@ pub fn uninstall(
     wanted: Option<Kind>,
     places: &Places,
     dry_run: bool,
-) -> Result<Vec<Removed>, Error> {
+) -> Result<Uninstalled, Error> {
     may(scope, dry_run)?;
-    let mut gone = Vec::new();
+    let (mut gone, mut unread) = (Vec::new(), None);
     for kind in Kind::ALL.into_iter().filter(|kind| wanted.is_none_or(|wanted| *kind == wanted)) {
         let mut programs = Programs { dry: dry_run, ..Programs::default() };
         let removed = match places.file(kind, scope) {
             None => match crontab_for(scope, wanted, &programs)? {
-                Some(old) => uninstall_job(scope, &old, &mut programs)?.then(Vec::new),
-                None => None,
+                Crontab::Text(old) => uninstall_job(scope, &old, &mut programs)?.then(|| (Vec::new(), None)),
+                Crontab::None => None,
+                Crontab::Unread(reason) => {
+                    unread = Some(reason);
+                    None
+                }
             },
             Some((path, _)) => match read(&path)? {
                 None => None,
                 Some(text) => Some(uninstall_file(kind, scope, &path, &text, &mut programs)?),
             },
         };
-        gone.extend(removed.map(|removed| Removed { kind, removed, commands: programs.ran }));
+        gone.extend(removed.map(|(removed, trouble)| Removed {
+            kind,
+            removed,
+            commands: programs.ran,
+            trouble,
+        }));
     }
-    Ok(gone)
+    Ok(Uninstalled { gone, unread })
 }
 
 /// What there is: of the `wanted` kind, or of every kind that is found.
@@ -117,17 +126,7 @@ pub fn status(
     let mut found = Vec::new();
     for kind in Kind::ALL.into_iter().filter(|kind| wanted.is_none_or(|wanted| *kind == wanted)) {
         let Some((path, _)) = places.file(kind, scope) else {
-            let crontab = crontab_for(scope, wanted, &programs)?;
-            if let Some(job) = crontab.as_deref().and_then(crontab::find) {
-                found.push(State {
-                    kind,
-                    path: None,
-                    enabled: Some(true),
-                    running: None,
-                    differs: job != crontab::job(service)?,
-                    unreachable: None,
-                });
-            }
+            found.extend(state_of_job(crontab_for(scope, wanted, &programs)?, service)?);
             continue;
         };
         let Some(old) = read(&path)? else { continue };
@@ -139,6 +138,22 @@ pub fn status(
         found.push(State { kind, path: Some(path), enabled, running, differs, unreachable });
     }
     Ok(found)
+}
+
+/// What a crontab says of our line; `None` where it has none.
+fn state_of_job(crontab: Crontab, service: &Service) -> Result<Option<State>, Error> {
+    let (kind, path, running) = (Kind::Cron, None, None);
+    match crontab {
+        Crontab::None => Ok(None),
+        Crontab::Unread(reason) => {
+            Ok(Some(State { kind, path, enabled: None, running, differs: false, unreachable: Some(reason) }))
+        }
+        Crontab::Text(text) => {
+            let Some(job) = crontab::find(&text) else { return Ok(None) };
+            let differs = job != crontab::job(service)?;
+            Ok(Some(State { kind, path, enabled: Some(true), running, differs, unreachable: None }))
+        }
+    }
 }
 
 /// What a service manager has to do about a service that runs.
@@ -208,20 +223,23 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
     fs::write_atomic(folder, name, text.as_bytes(), MODE).map_err(failed(path))
 }
 
+/// Also tells why it could not be stopped, if so.
 fn uninstall_file(
     kind: Kind,
     scope: &Scope,
     path: &Path,
     text: &str,
     programs: &mut Programs,
-) -> Result<Vec<PathBuf>, Error> {
-    match kind {
-        Kind::Launchd => stop_launchd(programs, scope)?,
-        _ => stop_systemd(programs, scope)?,
-    }
+) -> Result<(Vec<PathBuf>, Option<String>), Error> {
+    let stopped = match kind {
+        Kind::Launchd => stop_launchd(programs, scope),
+        _ => stop_systemd(programs, scope),
+    };
+    // One that cannot be stopped would be started again by the files that stay.
+    let mut trouble = stopped.err().map(|e| e.to_string());
     let mut removed = vec![path.to_path_buf()];
     if programs.dry {
-        return Ok(removed);
+        return Ok((removed, trouble));
     }
     // The links that systemctl makes when it enables a unit go with it, unless it could not be run.
     let links = ["default.target.wants", "multi-user.target.wants"].map(|folder| path.with_file_name(folder));
@@ -242,9 +260,10 @@ fn uninstall_file(
         removed.push(folder.to_path_buf());
     }
     if kind == Kind::Systemd && reachable(programs, scope).is_ok() {
-        systemctl(programs, scope, &["daemon-reload"])?;
+        let reloaded = systemctl(programs, scope, &["daemon-reload"]);
+        trouble = trouble.or(reloaded.err().map(|e| e.to_string()));
     }
-    Ok(removed)
+    Ok((removed, trouble))
 }
 
 /// The arguments with what says whose manager is meant.
@@ -391,11 +410,23 @@ pub(super) fn crontab_of(scope: &Scope, programs: &Programs) -> Result<Option<Ve
     }
 }
 
-/// The same for one who may have a service of any kind: where he may have no crontab, none of its lines is his.
-fn crontab_for(scope: &Scope, wanted: Option<Kind>, programs: &Programs) -> Result<Option<Vec<u8>>, Error> {
+/// A crontab as far as it can be read.
+enum Crontab {
+    Text(Vec<u8>),
+    /// There is no cron.
+    None,
+    /// It cannot be read, for this reason. A line in it may run nevertheless: who may use `crontab` no more keeps the
+    /// one that he had.
+    Unread(String),
+}
+
+/// The crontab for one who wants a service of this kind, or of any: then one that cannot be read stops no other.
+fn crontab_for(scope: &Scope, wanted: Option<Kind>, programs: &Programs) -> Result<Crontab, Error> {
     match (crontab_of(scope, programs), wanted) {
-        (Err(_), None) => Ok(None),
-        (crontab, _) => crontab,
+        (Ok(Some(text)), _) => Ok(Crontab::Text(text)),
+        (Ok(None), _) => Ok(Crontab::None),
+        (Err(e), None) => Ok(Crontab::Unread(e.to_string())),
+        (Err(e), Some(_)) => Err(e),
     }
 }
 

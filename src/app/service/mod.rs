@@ -131,6 +131,17 @@ pub struct Removed {
     pub removed: Vec<PathBuf>,
     /// The commands that were run, in their order.
     pub commands: Vec<String>,
+    /// It could not be stopped, for this reason: it may run until the system is started anew.
+    pub trouble: Option<String>,
+}
+
+/// What became of everything that was to be removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uninstalled {
+    /// What is gone.
+    pub gone: Vec<Removed>,
+    /// The crontab cannot be read, for this reason, and nobody can say whether a line of ours stands there.
+    pub unread: Option<String>,
 }
 
 /// What there is.
@@ -146,8 +157,16 @@ pub struct State {
     pub running: Option<bool>,
     /// What stands there is not what an installation would write now.
     pub differs: bool,
-    /// The service manager cannot be asked, for this reason.
+    /// The service manager cannot be asked, or the crontab not be read, for this reason.
     pub unreachable: Option<String>,
+}
+
+impl State {
+    /// It is there for certain; in a crontab that cannot be read it may be.
+    #[must_use]
+    pub fn is_found(&self) -> bool {
+        self.kind != Kind::Cron || self.unreachable.is_none()
+    }
 }
 
 /// Why a service cannot be managed.

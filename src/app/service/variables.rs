@@ -10,25 +10,38 @@ use super::{Kind, Places, Scope};
 
 /// What every service manager gives, and cron.
 const ALWAYS: [&str; 4] = ["HOME", "LOGNAME", "PATH", "SHELL"];
+/// What every session gets, by PAM; cron's are sessions, too.
+const SESSIONS: &str = "/etc/environment";
 /// More than any drop-in has, in bytes.
 const MAX: u64 = 1 << 20;
 
 /// The variables of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Variables {
-    /// These.
+    /// These, and no others.
     Named(BTreeSet<String>),
+    /// These, and perhaps others: who starts the service cannot be asked.
+    AtLeast(BTreeSet<String>),
     /// The user has settings of the unit's own that give it others.
     Unknown,
 }
 
 impl Variables {
-    /// Whether there is nothing to be said against a variable.
+    /// Whether a variable can be counted on, or was taken care of by the user.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Named(names) | Self::AtLeast(names) => names.contains(name),
+            Self::Unknown => true,
+        }
+    }
+
+    /// Whether it is at least possible that there is a variable.
     #[must_use]
     pub fn may_have(&self, name: &str) -> bool {
         match self {
             Self::Named(names) => names.contains(name),
-            Self::Unknown => true,
+            Self::AtLeast(_) | Self::Unknown => true,
         }
     }
 }
@@ -42,9 +55,9 @@ pub fn drop_in(scope: &Scope, kind: Kind, places: &Places) -> Option<PathBuf> {
     Some(PathBuf::from(folder).join("environment.conf"))
 }
 
-/// The variables that a service gets of whoever starts it.
+/// The variables that a service gets of whoever starts it. `wanted`: those that matter.
 #[must_use]
-pub fn variables(scope: &Scope, kind: Kind, places: &Places) -> Variables {
+pub fn variables(scope: &Scope, kind: Kind, places: &Places, wanted: &[String]) -> Variables {
     let programs = Programs::default();
     let mut names: BTreeSet<String> = ALWAYS.map(str::to_owned).into();
     match kind {
@@ -54,23 +67,51 @@ pub fn variables(scope: &Scope, kind: Kind, places: &Places) -> Variables {
                 return Variables::Unknown;
             }
             names.extend(["USER", "LANG", "XDG_RUNTIME_DIR"].map(str::to_owned));
-            let answer = programs.look("systemctl", &with_scope(scope, &["show-environment"]));
-            names.extend(
-                answer
-                    .ok()
-                    .filter(|answer| answer.ok)
-                    .map(|answer| assigned(&answer.stdout))
-                    .into_iter()
-                    .flatten(),
-            );
+            match programs.look("systemctl", &with_scope(scope, &["show-environment"])) {
+                Ok(answer) if answer.ok => names.extend(assigned(&answer.stdout)),
+                _ => return Variables::AtLeast(names),
+            }
         }
-        Kind::Launchd => names.extend(["USER", "TMPDIR"].map(str::to_owned)),
+        Kind::Launchd => {
+            names.extend(["USER", "TMPDIR"].map(str::to_owned));
+            let known = known_to_launchd(&programs, wanted, &mut names);
+            // Who calls with sudo asks for the variables of a session, and not for those of the machine.
+            if !known || *scope != Scope::User {
+                return Variables::AtLeast(names);
+            }
+        }
         Kind::Cron => {
+            names.extend(of_every_session(Path::new(SESSIONS)));
             let crontab = crontab_of(scope, &programs).ok().flatten();
             names.extend(crontab.map(|text| assigned(&text)).into_iter().flatten());
         }
     }
     Variables::Named(names)
+}
+
+/// Adds those that `launchctl setenv` set. False when nobody can be asked.
+fn known_to_launchd(programs: &Programs, wanted: &[String], names: &mut BTreeSet<String>) -> bool {
+    for name in wanted.iter().filter(|name| is_variable(name)) {
+        match programs.look("launchctl", &["getenv", name]) {
+            Ok(answer) if answer.ok && !answer.stdout.trim_ascii().is_empty() => {
+                names.insert(name.clone());
+            }
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// The names in a file that PAM reads for whoever logs in, and for cron.
+fn of_every_session(file: &Path) -> Vec<String> {
+    let mut text = Vec::new();
+    let read = std::fs::File::open(file).and_then(|file| file.take(MAX).read_to_end(&mut text));
+    // Most systems have none, and what was read before an error is what there is.
+    drop(read);
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let lines = text.lines().map(|line| line.trim_start().strip_prefix("export ").unwrap_or(line));
+    lines.flat_map(|line| assigned(line.as_bytes())).collect()
 }
 
 /// The names on lines of the form `NAME=value`.
@@ -93,7 +134,8 @@ fn sets_variables(folder: &Path) -> bool {
         let is_file = path.metadata().is_ok_and(|metadata| metadata.is_file());
         let read = is_file
             && std::fs::File::open(&path).and_then(|file| file.take(MAX).read_to_string(&mut text)).is_ok();
-        read && text.lines().any(|line| line.trim_start().starts_with("Environment"))
+        let words = ["Environment", "PassEnvironment"];
+        read && text.lines().any(|line| words.iter().any(|word| line.trim_start().starts_with(word)))
     })
 }
 
@@ -115,7 +157,26 @@ mod tests {
         std::fs::write(dir.path().join("a.conf"), "[Service]\nNice=5\n").unwrap();
         std::fs::write(dir.path().join("b.txt"), "[Service]\nEnvironment=A=1\n").unwrap();
         assert!(!sets_variables(dir.path()));
-        std::fs::write(dir.path().join("c.conf"), "[Service]\nEnvironmentFile=/x\n").unwrap();
-        assert!(sets_variables(dir.path()));
+        for line in ["EnvironmentFile=/x", "Environment=A=1", " PassEnvironment=A B"] {
+            std::fs::write(dir.path().join("c.conf"), format!("[Service]\n{line}\n")).unwrap();
+            assert!(sets_variables(dir.path()), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_every_session_has_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("environment");
+        assert!(of_every_session(&file).is_empty());
+        std::fs::write(&file, "# A=1\nB=\"x\"\n  export C=2\nexported\n").unwrap();
+        assert_eq!(of_every_session(&file), ["B", "C"]);
+    }
+
+    #[test]
+    fn what_nobody_can_be_asked_for_is_possible() {
+        let names: BTreeSet<String> = ["A".to_owned()].into();
+        let (all, some) = (Variables::Named(names.clone()), Variables::AtLeast(names));
+        assert!(all.has("A") && all.may_have("A") && !all.has("B") && !all.may_have("B"));
+        assert!(some.has("A") && some.may_have("A") && !some.has("B") && some.may_have("B"));
     }
 }
