@@ -34,6 +34,12 @@ const TICK: Duration = Duration::from_millis(100);
 /// Uploads slower than this count as stuck once all bytes are rclone's: it may hold a whole object back
 /// and send it while nothing is seen here.
 const SLOWEST: u64 = 16 << 10;
+/// Most that rclone holds of an object whose length it does not know before it takes more: a few pieces, of 96 MiB each
+/// for some services, which go out side by side.
+const HELD: u64 = 512 << 20;
+/// A service that must know the length gets all of a stream only when it has ended. Where that is more than [`HELD`],
+/// the rest goes out faster than this, or counts as stuck.
+const SLOWEST_REST: u64 = 256 << 10;
 /// Most of an answer's memory that its stated length may claim before any byte is here.
 const TRUSTED_LENGTH: u64 = 1 << 20;
 
@@ -151,7 +157,9 @@ impl Connection {
 impl Sending {
     /// Sends bytes as fast as they are taken. False when the other side wants no more: it has answered.
     pub(super) fn send(&mut self, bytes: &[u8], patience: &Patience<'_>) -> Result<bool, Broken> {
-        let pulse = Pulse { progress: &self.progress, patience, grace: Duration::ZERO };
+        // Nothing is taken while rclone sends what it holds, however long that takes on a slow line.
+        let grace = held_back(self.sent.saturating_add(bytes.len() as u64));
+        let pulse = Pulse { progress: &self.progress, patience, grace };
         let taken = self.handle.block_on(upload(&mut self.stream, bytes, false, &pulse))?;
         self.sent += bytes.len() as u64;
         Ok(taken)
@@ -165,7 +173,7 @@ impl Sending {
     /// Ends the body, unless the other side had enough of it, and takes at most `max` bytes of the answer.
     pub(super) fn finish(&mut self, whole: bool, max: u64, patience: &Patience<'_>) -> Result<Reply, Broken> {
         // A service that wants to know the length beforehand gets all of it from rclone only now.
-        let grace = Duration::from_secs(if whole { self.sent / SLOWEST } else { 0 });
+        let grace = if whole { at_the_end(self.sent) } else { Duration::ZERO };
         let mut pulse = Pulse { progress: &self.progress, patience, grace };
         if whole {
             // Where that fails the answer tells why.
@@ -180,6 +188,16 @@ impl Sending {
         self.finished = whole && reply.is_ok();
         reply
     }
+}
+
+/// How long rclone may take to send what it holds of so many bytes.
+fn held_back(sent: u64) -> Duration {
+    Duration::from_secs(sent.min(HELD) / SLOWEST)
+}
+
+/// The same once the stream has ended, when it may hold all of it.
+fn at_the_end(sent: u64) -> Duration {
+    held_back(sent) + Duration::from_secs(sent.saturating_sub(HELD) / SLOWEST_REST)
 }
 
 impl Drop for Sending {
@@ -340,4 +358,71 @@ fn data(
     cx: &mut std::task::Context<'_>,
 ) -> Poll<Option<Result<Bytes, h2::Error>>> {
     stream.poll_data(cx)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    /// Answers one request when it was told to read its body; gives the length of that.
+    async fn answer_late(socket: UnixStream, told: oneshot::Receiver<()>) -> usize {
+        socket.set_nonblocking(true).unwrap();
+        let socket = tokio::net::UnixStream::from_std(socket).unwrap();
+        let mut connection = h2::server::handshake(socket).await.unwrap();
+        let (request, mut respond) = connection.accept().await.unwrap().unwrap();
+        let reading = tokio::spawn(async move {
+            told.await.unwrap();
+            let (mut body, mut taken) = (request.into_body(), 0);
+            while let Some(piece) = body.data().await {
+                let piece = piece.unwrap();
+                taken += piece.len();
+                body.flow_control().release_capacity(piece.len()).unwrap();
+            }
+            respond.send_response(Response::builder().status(200).body(()).unwrap(), true).unwrap();
+            taken
+        });
+        while let Some(Ok(_)) = connection.accept().await {}
+        reading.await.unwrap()
+    }
+
+    #[test]
+    fn a_stream_bears_that_nothing_is_taken_while_the_other_side_sends_what_it_holds() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (tell, told) = oneshot::channel();
+        let peer = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+            runtime.block_on(answer_late(theirs, told))
+        });
+        let connection = Connection::open(ours).unwrap();
+        let patient = Patience { cancelled: &|| false, idle: Duration::from_secs(600) };
+        let request = Request::post("http://localhost/x").body(()).unwrap();
+        let mut sending = connection.begin(request, &patient).unwrap();
+        // Well beyond the time without progress that is borne of anything else.
+        let (asked, tell) = (AtomicU32::new(0), Mutex::new(Some(tell)));
+        let cancelled = || {
+            if asked.fetch_add(1, Ordering::Relaxed) == 10 {
+                tell.lock().unwrap().take().unwrap().send(()).unwrap();
+            }
+            false
+        };
+        let bytes = vec![7; 4 << 20];
+        assert!(sending.send(&bytes, &Patience { cancelled: &cancelled, idle: TICK }).unwrap());
+        assert_eq!(sending.finish(true, 0, &patient).unwrap().status, 200);
+        drop(sending);
+        drop(connection);
+        assert_eq!(peer.join().unwrap(), bytes.len());
+    }
+
+    #[test]
+    fn the_wait_for_a_stream_is_bounded_by_what_rclone_holds() {
+        let hours = |duration: Duration| duration.as_secs() / 3600;
+        assert_eq!(held_back(0), Duration::ZERO);
+        assert_eq!(held_back(1 << 20), Duration::from_secs(64));
+        assert_eq!((hours(held_back(HELD)), held_back(u64::MAX)), (9, held_back(HELD)));
+        assert_eq!((at_the_end(HELD), hours(at_the_end(10 << 30))), (held_back(HELD), 19));
+    }
 }
