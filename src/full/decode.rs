@@ -56,11 +56,10 @@ impl<R: Read> Decoder<R> {
     }
 
     fn check(&self) -> Result<(), FullError> {
-        let Limits { bytes, ratio, ratio_floor, .. } = self.limits;
-        if self.given > bytes {
+        if self.given > self.limits.bytes {
             return Err(FullError::Bomb("more bytes come out of the archive than it may have"));
         }
-        if self.given > ratio_floor && self.given > self.stored().saturating_mul(ratio) {
+        if self.limits.is_bomb(self.given, self.stored()) {
             return Err(FullError::Bomb("far more bytes come out of the archive than went into it"));
         }
         Ok(())

@@ -40,13 +40,19 @@ pub struct Limits {
     pub members: u64,
     /// Bytes of the tar stream; and those of all files together, holes included.
     pub bytes: u64,
-    /// So many times the stored bytes may be unpacked, once more than `ratio_floor` were.
+    /// So many times the stored bytes may be unpacked, holes included, once more than `ratio_floor` were.
     pub ratio: u64,
     /// Bytes that may be unpacked before `ratio` is looked at.
     pub ratio_floor: u64,
 }
 
 impl Limits {
+    /// Whether so many bytes, those of holes included, are more than `stored` ones may stand for.
+    #[must_use]
+    pub fn is_bomb(&self, unpacked: u64, stored: u64) -> bool {
+        unpacked > self.ratio_floor && unpacked > stored.saturating_mul(self.ratio)
+    }
+
     /// For archives of which nothing is known beforehand. Zeros are packed a thousandfold by gzip and better by zstd, so
     /// the ratio alone says little before it has made up a few gigabytes.
     pub const UNKNOWN: Self =

@@ -362,6 +362,16 @@ fn a_writer_key_makes_archives_and_reads_none() {
     place.set("EXUVIA_PASSPHRASE", PASSPHRASE);
     place.run(&["full", "restore", &name, "--to", "out"]).exits(0);
     same(&inside(&place.path("out")), &inside(&state), "of a writer key");
+    // Whatever opens the bytes, without the mark nothing tells whether they are what was stored.
+    place.set("EXUVIA_PASSPHRASE", "writer passphrase");
+    let plain = self::name(&create(&place, &["--no-encrypt"]));
+    place.run(&["full", "verify", &plain]).exits(12);
+    place.run(&["full", "restore", &plain, "--to", "plain"]).exits(12);
+    place.run(&["full", "restore", &plain, "--to", "plain", "--allow-partial"]).exits(0);
+    place.set("EXUVIA_PASSPHRASE", PASSPHRASE);
+    place.run(&["full", "verify", &plain]).exits(0);
+    fs::remove_file(place.path(&format!("repo/full/{plain}.mark"))).unwrap();
+    fs::remove_file(place.path(&format!("repo/full/{plain}"))).unwrap();
     // What a stolen writer key adds pushes out none of the owner's.
     assert!(list(&place)[0]["writer_key"].is_string());
     let own = self::name(&create(&place, &[]));

@@ -15,8 +15,9 @@ use crate::model::ErrorClass;
 
 /// Read an archive to its end, and check everything
 ///
-/// Every byte is read and compared with the archive's mark, and SQLite checks every database in it; for that one
-/// database at a time is laid down in a scratch folder that only you can read. Exit code 13 means damage.
+/// Every byte is read and compared with the archive's mark, and SQLite checks every database in it; for that they are
+/// laid down, one at a time or with --from those of one folder, in a scratch folder that only you can read. Exit code 13
+/// means damage. An archive of another program has no mark: it can be read to its end, and that is all that is known.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  exuvia full verify\n  exuvia full verify backup-20260310T020000Z --scratch /mnt/space"
@@ -41,6 +42,8 @@ struct Summary<'a> {
     ok: bool,
     archive: &'a str,
     state: &'static str,
+    /// A mark says that nobody has changed it.
+    authenticated: bool,
     members: u64,
     files: u64,
     bytes: u64,
@@ -56,6 +59,7 @@ fn summary(o: &FullVerified) -> Summary<'_> {
         ok: o.problem_count == 0,
         archive: &o.name,
         state: o.state.name(),
+        authenticated: o.authenticated,
         members: o.members,
         files: o.files,
         bytes: o.bytes,
@@ -69,7 +73,10 @@ fn summary(o: &FullVerified) -> Summary<'_> {
 fn words(ctx: &Context, o: &FullVerified) -> String {
     let name = ctx.output.paint(Style::Bold, &o.name);
     let mut lines = vec![match o.problem_count {
-        0 => format!("good: {name} is whole"),
+        0 if o.authenticated => format!("good: {name} is whole"),
+        0 => format!(
+            "readable, not authenticated: {name} has no mark that tells whether somebody has changed it"
+        ),
         n => {
             let count = ctx.output.paint(Style::Red, &units::count(n, "problem"));
             format!("{count}: {name} could be read to its end, but not all in it is good")

@@ -27,6 +27,8 @@ pub struct Reader<R: Read> {
     members: u64,
     /// Sum of the sizes of all members so far.
     bytes: u64,
+    /// What of it is no data but holes.
+    holes: u64,
     data: Data,
     ended: bool,
 }
@@ -66,6 +68,7 @@ impl<R: Read> Reader<R> {
             headers: 0,
             members: 0,
             bytes: 0,
+            holes: 0,
             data: Data::default(),
             ended: false,
         }
@@ -116,11 +119,7 @@ impl<R: Read> Reader<R> {
     /// Data of the current member, holes as zeros; 0 at its end.
     pub fn read_data(&mut self, out: &mut [u8]) -> Result<usize, TarError> {
         let left = self.data.size - self.data.pos;
-        while self.data.piece.1 == 0 {
-            // Behind the last piece there is a hole up to the end.
-            self.data.piece = self.data.map.next().unwrap_or((self.data.size, u64::MAX));
-        }
-        let (offset, length) = self.data.piece;
+        let (offset, length) = self.piece();
         let hole = offset - self.data.pos;
         let most = if hole > 0 { hole } else { length }.min(left);
         let room = usize::try_from(most).unwrap_or(usize::MAX).min(out.len());
@@ -142,6 +141,27 @@ impl<R: Read> Reader<R> {
         self.data.stored -= n as u64;
         self.data.piece = (self.data.pos, length - n as u64);
         Ok(n)
+    }
+
+    /// Passes over the hole that the data goes on with, if it does; gives its length. Who makes a file of it goes on so
+    /// much further on, which takes no longer for a long hole than for a short one.
+    pub fn skip_hole(&mut self) -> u64 {
+        let hole = self.piece().0 - self.data.pos;
+        self.data.pos += hole;
+        hole
+    }
+
+    /// Bytes that came out of the archive so far, with the holes of the members up to the current one.
+    pub fn unpacked(&self) -> u64 {
+        self.at.saturating_add(self.holes)
+    }
+
+    /// The piece of data that is being read or comes next. Behind the last there is a hole up to the end.
+    fn piece(&mut self) -> (u64, u64) {
+        while self.data.piece.1 == 0 {
+            self.data.piece = self.data.map.next().unwrap_or((self.data.size, u64::MAX));
+        }
+        self.data.piece
     }
 
     fn member(&mut self, block: &Block, header: Header, before: Before) -> Result<Member, TarError> {
@@ -202,6 +222,7 @@ impl<R: Read> Reader<R> {
         };
         self.count_bytes(size)?;
         sparse::check(&map, size, self.data.stored).map_err(self.damaged())?;
+        self.holes = self.holes.saturating_add(size.saturating_sub(self.data.stored));
         self.data.size = size;
         self.data.map = map.into_iter();
         Ok(())

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::Error;
@@ -29,6 +30,12 @@ const MODE_MASK: u32 = 0o777;
 const USER: &[u8] = b"user.";
 /// Errors that are kept.
 const MAX_ERRORS: usize = 1_000;
+/// Memory that links and folders may take until the end of an archive that nobody vouches for; and of one that somebody
+/// with keys of the repository made, who may have millions of them.
+const MEMORY: usize = 64 << 20;
+const MEMORY_VOUCHED_FOR: usize = 1 << 30;
+/// What each takes beside its words.
+const ENTRY: usize = 128;
 
 /// What was extracted.
 #[derive(Debug, Default, Clone)]
@@ -51,11 +58,10 @@ pub(super) struct Wanted<'a> {
     pub(super) trusts_links: bool,
 }
 
-/// What is set when everything is in its place.
+/// What is set when everything is in its place: it would not last, or be in the way, before.
 struct Later {
     mode: u32,
     mtime: Timestamp,
-    xattrs: Vec<Xattr>,
 }
 
 struct Link {
@@ -72,6 +78,8 @@ struct Extraction<'a> {
     monitor: &'a dyn Monitor,
     links: BTreeMap<RepoPath, Link>,
     dirs: BTreeMap<RepoPath, Later>,
+    /// Bytes that the two may still take.
+    memory: usize,
     done: Extracted,
     buffer: Vec<u8>,
 }
@@ -84,6 +92,7 @@ pub(super) fn extract<'a>(
     wanted: &'a Wanted<'a>,
     monitor: &'a dyn Monitor,
 ) -> Result<Extracted, Error> {
+    let memory = if archive.is_vouched_for() { MEMORY_VOUCHED_FOR } else { MEMORY };
     let mut extraction = Extraction {
         archive,
         root,
@@ -92,6 +101,7 @@ pub(super) fn extract<'a>(
         monitor,
         links: BTreeMap::new(),
         dirs: BTreeMap::new(),
+        memory,
         done: Extracted::default(),
         buffer: vec![0; BUFFER],
     };
@@ -182,16 +192,41 @@ impl Extraction<'_> {
         Ok(Ok(dir))
     }
 
-    fn later(member: &Member) -> Later {
-        let ours = member.xattrs.iter().filter(|(name, _)| name.starts_with(USER));
-        let xattrs = ours.map(|(name, value)| Xattr { name: name.clone(), value: value.clone() }).collect();
-        Later { mode: member.mode, mtime: member.mtime, xattrs }
+    /// Counts what is kept in memory until the end.
+    fn keep(&mut self, bytes: usize) -> Result<(), Error> {
+        match self.memory.checked_sub(ENTRY.saturating_add(bytes)) {
+            Some(left) => {
+                self.memory = left;
+                Ok(())
+            }
+            None => Err(self
+                .archive
+                .refused("its links and folders take more memory than an archive may ask for")),
+        }
+    }
+
+    fn later(&mut self, member: &Member, path: RepoPath) -> Result<(), Error> {
+        if !self.dirs.contains_key(&path) {
+            self.keep(path.as_bytes().len())?;
+        }
+        self.dirs.insert(path, Later { mode: member.mode, mtime: member.mtime });
+        Ok(())
+    }
+
+    /// Tells of metadata that is lost; the content is not.
+    fn told(&mut self, path: &RepoPath, set: io::Result<()>) -> Result<(), Error> {
+        set.or_else(|e| {
+            self.fail(
+                path,
+                format!("its content is there, but not all of its times, mode and attributes: {e}"),
+            )
+        })
     }
 
     fn directory(&mut self, member: &Member, path: RepoPath) -> Result<(), Error> {
         if path.is_root() {
-            self.dirs.insert(path, Self::later(member));
-            return Ok(());
+            self.told(&path, set_xattrs(self.root.as_ref(), member))?;
+            return self.later(member, path);
         }
         let dir = match self.parent(member, &path)? {
             Ok(dir) => dir,
@@ -208,8 +243,11 @@ impl Extraction<'_> {
             }
             Err(e) => return self.fail(&path, format!("cannot be made: {e}")),
         }
-        self.dirs.insert(path, Self::later(member));
-        Ok(())
+        if !member.xattrs.is_empty() {
+            // At once: kept until the end they would take any amount of memory.
+            self.told(&path, dir.open_dir(path.name()).and_then(|dir| set_xattrs(&dir, member)))?;
+        }
+        self.later(member, path)
     }
 
     /// Takes away an earlier member of the same name: an archive that was added to has two, and the last one counts.
@@ -234,12 +272,14 @@ impl Extraction<'_> {
             Ok(file) => file,
             Err(e) => return self.fail(&path, format!("cannot be written: {e}")),
         };
-        match self.content(file, member) {
+        match self.content(&file, member) {
             Ok(Ok(())) => {
                 self.done.files += 1;
                 self.done.bytes += member.size;
                 self.monitor.progress(1, 0);
-                Ok(())
+                let later = Later { mode: member.mode, mtime: member.mtime };
+                // The rest is set where one thing cannot be.
+                self.told(&path, set_xattrs(&file, member).and(apply(&file, &later)))
             }
             other => {
                 // Nothing half-written stays under a name that looks whole.
@@ -250,16 +290,18 @@ impl Extraction<'_> {
     }
 
     /// Writes a file's content; runs of zeros become holes.
-    fn content(&mut self, mut file: File, member: &Member) -> Result<io::Result<()>, Error> {
+    fn content(&mut self, file: &File, member: &Member) -> Result<io::Result<()>, Error> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let result = loop {
+            let hole = self.archive.skip_hole();
             let n = self.archive.read(&mut buffer)?;
+            self.monitor.progress(0, hole.saturating_add(n as u64));
             if n == 0 {
-                break finish(&file, member);
+                // A hole at the end has no byte yet.
+                break file.set_len(member.size);
             }
             let bytes = buffer.get(..n).unwrap_or_default();
-            self.monitor.progress(0, n as u64);
-            if let Err(e) = write(&mut file, bytes) {
+            if let Err(e) = skip(file, hole).and_then(|()| write(file, bytes)) {
                 break Err(e);
             }
         };
@@ -283,6 +325,7 @@ impl Extraction<'_> {
         {
             return Err(self.hostile(member, "a file or folder of this archive has this name already"));
         }
+        self.keep(path.as_bytes().len().saturating_add(target.len()))?;
         self.links.insert(path, Link { target, mtime: member.mtime });
         Ok(())
     }
@@ -356,7 +399,7 @@ impl Extraction<'_> {
                 false => self.root.open_path(&path).and_then(|dir| apply(&dir, &later)),
             };
             if let Err(e) = set {
-                self.fail(&path, format!("its times or attributes cannot be set: {e}"))?;
+                self.fail(&path, format!("its time or mode cannot be set: {e}"))?;
             }
         }
         Ok(())
@@ -378,7 +421,17 @@ impl Extraction<'_> {
     }
 }
 
-fn write(file: &mut File, mut bytes: &[u8]) -> io::Result<()> {
+/// Leaves a hole of so many bytes; one at the end of a file needs its length set, too.
+pub(super) fn skip(mut file: &File, hole: u64) -> io::Result<()> {
+    match i64::try_from(hole) {
+        Ok(0) => Ok(()),
+        Ok(hole) => file.seek(SeekFrom::Current(hole)).map(drop),
+        Err(_) => Err(ErrorKind::FileTooLarge.into()),
+    }
+}
+
+/// Writes bytes of which long runs of zeros become holes.
+pub(super) fn write(mut file: &File, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let (piece, rest) = bytes.split_at(bytes.len().min(HOLE));
         if piece.len() == HOLE && piece.iter().all(|&b| b == 0) {
@@ -391,20 +444,21 @@ fn write(file: &mut File, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-fn finish(file: &File, member: &Member) -> io::Result<()> {
-    // A hole at the end has no byte yet.
-    file.set_len(member.size)?;
-    apply(file, &Extraction::later(member))
-}
-
-fn apply(file: impl std::os::fd::AsFd, later: &Later) -> io::Result<()> {
-    for xattr in &later.xattrs {
-        match fs::set_xattr(file.as_fd(), xattr) {
+/// Sets the attributes that can be set; gives the first error of the others.
+fn set_xattrs(file: impl AsFd, member: &Member) -> io::Result<()> {
+    let mut result = Ok(());
+    for (name, value) in member.xattrs.iter().filter(|(name, _)| name.starts_with(USER)) {
+        let xattr = Xattr { name: name.clone(), value: value.clone() };
+        match fs::set_xattr(file.as_fd(), &xattr) {
             // Not every file system has attributes.
             Err(e) if e.kind() == ErrorKind::Unsupported => {}
-            other => other?,
+            other => result = result.and(other),
         }
     }
+    result
+}
+
+fn apply(file: impl AsFd, later: &Later) -> io::Result<()> {
     fs::set_mode(file.as_fd(), later.mode, MODE_MASK)?;
     fs::set_times(file, later.mtime.into())
 }
@@ -453,11 +507,11 @@ mod tests {
     fn runs_of_zeros_become_holes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
-        let mut file = File::create(&path).unwrap();
+        let file = File::create(&path).unwrap();
         let mut bytes = vec![0; 4 << 20];
         bytes[3 << 20] = 7;
         for piece in bytes.chunks(BUFFER) {
-            write(&mut file, piece).unwrap();
+            write(&file, piece).unwrap();
         }
         file.set_len(bytes.len() as u64).unwrap();
         assert!(std::fs::read(&path).unwrap() == bytes);

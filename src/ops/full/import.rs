@@ -132,7 +132,7 @@ struct Importing<'a> {
 
 impl Importing<'_> {
     fn run(&self, listed: &Listed) -> Result<Imported, Error> {
-        refuse_unmarked(listed, false)?;
+        refuse_unmarked(self.place, listed, false)?;
         let request = self.request;
         let needed = listed.mark.as_ref().map_or(listed.size, |mark| mark.bytes);
         let scratch = Scratch::new(&request.scratch, &request.state_dir, needed, self.monitor.as_ref())?;

@@ -10,9 +10,12 @@ mod error;
 mod export;
 mod extract;
 mod import;
+mod laid;
 mod live;
 mod open;
 mod prune;
+#[cfg(test)]
+mod reading_tests;
 mod restore;
 mod store;
 mod tape;

@@ -9,6 +9,7 @@ use crate::crypto::{Passphrase, Sha256};
 use crate::full::tar::{Member, Reader, TarError};
 use crate::full::{ArchiveForm, Decoder, FullError, Limits, Mark};
 use crate::remote::ObjectReader;
+use crate::repo::Repository;
 use crate::report::Monitor;
 
 /// What came of the stored bytes so far.
@@ -44,13 +45,20 @@ pub(super) struct Opened {
     reader: Reader<Decoder<Hashed>>,
     passing: Arc<Mutex<Passing>>,
     mark: Option<Mark>,
+    limits: Limits,
     monitor: Arc<dyn Monitor>,
 }
 
-/// Refuses what has no mark, unless `partial` says that it is wanted all the same.
-pub(super) fn refuse_unmarked(listed: &Listed, partial: bool) -> Result<(), Error> {
+/// Refuses what has no mark, or one that these keys cannot read, unless `partial` says that it is wanted all the same.
+pub(super) fn refuse_unmarked(place: &Place, listed: &Listed, partial: bool) -> Result<(), Error> {
     let what = match &listed.state {
-        State::Complete | State::Incomplete | State::Unverified | State::Sealed => return Ok(()),
+        State::Complete | State::Incomplete | State::Unverified => return Ok(()),
+        State::Sealed if partial => return Ok(()),
+        // Without the mark nothing tells whether somebody has changed it.
+        State::Sealed => {
+            place.repository().map_or(Ok(()), Repository::require_owner)?;
+            "has a mark that these keys cannot read".to_string()
+        }
         State::Partial if partial => return Ok(()),
         State::Partial => "is partial: it has no mark, so its upload did not come to its end".to_string(),
         State::Damaged(_) if partial && listed.size > 0 => return Ok(()),
@@ -94,7 +102,12 @@ impl Opened {
         let decoder = decoder.map_err(|e| Error::of_container(&name, e));
         let decoder = decoder.map_err(|e| if monitor.cancelled() { Error::Interrupted } else { e })?;
         let reader = Reader::new(decoder, limits);
-        Ok(Self { name, reader, passing, mark, monitor: Arc::clone(monitor) })
+        Ok(Self { name, reader, passing, mark, limits, monitor: Arc::clone(monitor) })
+    }
+
+    /// Whether somebody with keys of the repository made it, as far as is known before its end.
+    pub(super) fn is_vouched_for(&self) -> bool {
+        self.mark.is_some()
     }
 
     fn broken(&self, error: TarError) -> Error {
@@ -110,10 +123,30 @@ impl Opened {
             return Err(Error::Interrupted);
         }
         let next = self.reader.next_member().map_err(|e| self.broken(e))?;
+        // The decoder does not see holes, which stand for any number of bytes.
+        if self.limits.is_bomb(self.reader.unpacked(), self.stored()) {
+            return Err(
+                self.refused("far more bytes come out of the archive, holes included, than went into it")
+            );
+        }
         if next.is_none() {
             self.compare()?;
         }
         Ok(next)
+    }
+
+    fn stored(&self) -> u64 {
+        self.passing.lock().unwrap_or_else(PoisonError::into_inner).bytes
+    }
+
+    /// The archive asks for more than any may.
+    pub(super) fn refused(&self, what: &'static str) -> Error {
+        Error::of_container(&self.name, FullError::Bomb(what))
+    }
+
+    /// Passes over the hole that the data of the current member goes on with; gives its length.
+    pub(super) fn skip_hole(&mut self) -> u64 {
+        self.reader.skip_hole()
     }
 
     /// Data of the current member; 0 at its end.

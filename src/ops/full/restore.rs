@@ -73,7 +73,7 @@ pub fn restore(
     clock: &Arc<dyn Clock>,
 ) -> Result<Restored, Error> {
     let began = clock.monotonic();
-    refuse_unmarked(listed, request.partial)?;
+    refuse_unmarked(place, listed, request.partial)?;
     refuse_own(request)?;
     let mut archive = Opened::new(place, listed, request.passphrase.as_ref(), monitor)?;
     let folder = Folder::new(&request.target)?;

@@ -1,12 +1,12 @@
 //! `full verify`: reads all of an archive, and has SQLite look at every database in it.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Error;
 use super::archives::{Listed, Place, State};
+use super::extract::{skip, write};
+use super::laid::{Laid, part_of};
 use super::open::{Opened, refuse_unmarked};
 use crate::clock::Clock;
 use crate::crypto::Passphrase;
@@ -14,32 +14,32 @@ use crate::full::safe_path;
 use crate::full::tar::MemberKind;
 use crate::gather::sqlite;
 use crate::model::{FileError, RepoPath};
-use crate::ops::drill::Scratch;
 use crate::report::{Monitor, Phase};
 
 const BUFFER: usize = 256 << 10;
 /// Problems that are kept.
 const MAX_PROBLEMS: usize = 1_000;
-/// What a database is called while it is looked at.
-const IMAGE: &str = "database";
 
 /// What to verify.
 pub struct VerifyRequest {
     /// For the openssl form.
     pub passphrase: Option<Passphrase>,
-    /// The folder in which one database at a time is laid down.
+    /// The folder in which databases are laid down: one at a time, or where order does not tell what belongs to one,
+    /// those of one folder.
     pub scratch: PathBuf,
     /// The directory that is backed up: nothing may be laid down in it.
     pub state_dir: PathBuf,
 }
 
-/// An archive that was read to its end. Its bytes are good; what is in it may not be.
+/// An archive that was read to its end. Its bytes could be read; what is in it may not be good.
 #[derive(Debug, Clone)]
 pub struct Verified {
     /// The archive.
     pub name: String,
     /// What is known of it.
     pub state: State,
+    /// Its bytes are those that its mark is about, so that nobody without keys of the repository changed them.
+    pub authenticated: bool,
     /// Members of all kinds.
     pub members: u64,
     /// Files.
@@ -56,7 +56,8 @@ pub struct Verified {
     pub duration_ms: u64,
 }
 
-/// Reads an archive as a restore does, every byte of it, and writes nothing but one database at a time.
+/// Reads an archive as a restore does, every byte of it, and writes nothing but databases, for as long as SQLite looks
+/// at them.
 pub fn verify(
     place: &Place,
     listed: &Listed,
@@ -65,12 +66,13 @@ pub fn verify(
     clock: &Arc<dyn Clock>,
 ) -> Result<Verified, Error> {
     let began = clock.monotonic();
-    refuse_unmarked(listed, false)?;
+    refuse_unmarked(place, listed, false)?;
     let mut archive = Opened::new(place, listed, request.passphrase.as_ref(), monitor)?;
     monitor.phase(Phase::Verify, listed.mark.as_ref().map(|mark| mark.bytes));
     let verified = Verified {
         name: archive.name.clone(),
         state: listed.state.clone(),
+        authenticated: listed.mark.is_some(),
         members: 0,
         files: 0,
         bytes: 0,
@@ -79,11 +81,11 @@ pub fn verify(
         problem_count: 0,
         duration_ms: 0,
     };
-    let mut reading =
-        Reading { archive: &mut archive, request, monitor: monitor.as_ref(), scratch: None, verified };
+    let laid = Laid::new(request, place.is_own(), monitor.as_ref());
+    let mut reading = Reading { archive: &mut archive, monitor: monitor.as_ref(), laid, verified };
     let result = reading.run();
-    let Reading { scratch, mut verified, .. } = reading;
-    let removed = scratch.map_or(Ok(()), Scratch::remove);
+    let Reading { laid, mut verified, .. } = reading;
+    let removed = laid.remove();
     result?;
     removed?;
     if let Some(mark) = &listed.mark {
@@ -114,9 +116,8 @@ impl Verified {
 
 struct Reading<'a> {
     archive: &'a mut Opened,
-    request: &'a VerifyRequest,
     monitor: &'a dyn Monitor,
-    scratch: Option<Scratch>,
+    laid: Laid<'a>,
     verified: Verified,
 }
 
@@ -126,18 +127,20 @@ impl Reading<'_> {
         while let Some(member) = self.archive.next()? {
             let path = safe_path(&member.path)
                 .map_err(|e| Error::hostile(&self.archive.name, &member.path, e.to_string()))?;
+            self.judge(Some(&path));
             self.verified.members += 1;
             if member.kind == MemberKind::File {
                 self.verified.files += 1;
                 self.verified.bytes += member.size;
-                self.file(&path, &mut buffer)?;
+                self.file(&path, member.size, &mut buffer)?;
                 self.monitor.progress(1, 0);
             }
         }
+        self.judge(None);
         Ok(())
     }
 
-    fn file(&mut self, path: &RepoPath, buffer: &mut [u8]) -> Result<(), Error> {
+    fn file(&mut self, path: &RepoPath, size: u64, buffer: &mut [u8]) -> Result<(), Error> {
         // Data comes in pieces of any length.
         let mut filled = 0;
         while filled < sqlite::MAGIC_LEN {
@@ -147,51 +150,43 @@ impl Reading<'_> {
             }
             filled += n;
         }
-        let head = buffer.get(..filled).unwrap_or_default();
-        let mut image = match sqlite::is_sqlite(head) {
-            true => Some(self.lay_down()?),
-            false => None,
+        let image = match part_of(path, buffer.get(..filled).unwrap_or_default()) {
+            Some((base, suffix)) => Some(self.laid.lay_down(&base, suffix)?),
+            None => None,
+        };
+        let put = |bytes: &[u8], hole: u64| match &image {
+            Some((file, image)) => write(file, bytes)
+                .and_then(|()| skip(file, hole))
+                .map_err(|source| Error::Target { path: image.clone(), source }),
+            None => Ok(()),
         };
         while filled > 0 {
-            self.monitor.progress(0, filled as u64);
-            if let Some((file, image)) = &mut image {
-                let bytes = buffer.get(..filled).unwrap_or_default();
-                let failed = |source| Error::Target { path: image.clone(), source };
-                file.write_all(bytes).map_err(failed)?;
-            }
+            let hole = self.archive.skip_hole();
+            self.monitor.progress(0, hole.saturating_add(filled as u64));
+            put(buffer.get(..filled).unwrap_or_default(), hole)?;
             filled = self.archive.read(buffer)?;
         }
-        if let Some((file, image)) = image {
-            drop(file);
-            self.database(path, &image);
+        if let Some((file, image)) = &image {
+            // A hole at the end has no byte yet.
+            file.set_len(size).map_err(|source| Error::Target { path: image.clone(), source })?;
         }
         Ok(())
     }
 
-    /// A new file for a database, in a folder that is made for the first one.
-    fn lay_down(&mut self) -> Result<(File, PathBuf), Error> {
-        let scratch = match self.scratch.take() {
-            Some(scratch) => scratch,
-            None => Scratch::new(&self.request.scratch, &self.request.state_dir, 0, self.monitor)?,
-        };
-        let image = scratch.path.join(IMAGE);
-        self.scratch = Some(scratch);
-        match File::create(&image) {
-            Ok(file) => Ok((file, image)),
-            Err(source) => Err(Error::Target { path: image, source }),
-        }
-    }
-
-    fn database(&mut self, path: &RepoPath, image: &std::path::Path) {
-        let message = match sqlite::verify_file(image, true) {
-            Ok(Ok(())) => {
-                self.verified.databases += 1;
-                return;
+    /// Judges the databases that nothing more can belong to.
+    fn judge(&mut self, next: Option<&RepoPath>) {
+        for (path, verdict) in self.laid.settle(next) {
+            match verdict {
+                Some(Ok(())) => self.verified.databases += 1,
+                Some(Err(message)) => {
+                    self.monitor.error(&path, &message);
+                    self.verified.problem(&path, message);
+                }
+                None => {
+                    let message = "was copied in the midst of a transaction, which its journal beside it takes back when it is opened: not checked";
+                    self.monitor.warning(Some(&path), message);
+                }
             }
-            Ok(Err(message)) => format!("SQLite finds it damaged: {}", message.replace('\n', "; ")),
-            Err(e) => format!("SQLite cannot open it: {e}"),
-        };
-        self.monitor.error(path, &message);
-        self.verified.problem(path, message);
+        }
     }
 }
