@@ -43,7 +43,7 @@ pub(super) struct Args {
     #[arg(long = "path", value_name = "PATH")]
     paths: Vec<OsString>,
 
-    /// Take an archive that has no mark, or a damaged one, as far as it goes
+    /// Take an archive that has no mark or one that this key cannot read, or a damaged one, as far as it goes
     #[arg(long)]
     allow_partial: bool,
 }
