@@ -8,12 +8,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::full::tar::{Member, MemberKind, Writer};
 use crate::full::{Effort, Encoder};
 use crate::model::{Classify, ErrorClass};
 use crate::remote::{Memory, Remote};
-use crate::report::Silent;
+use crate::report::{Monitor, Silent};
 
 const NAME: &str = "backup-20240101T000000Z.tar.gz";
 const EFFORT: Effort = Effort { level: Some(1), threads: 1 };
@@ -42,7 +42,7 @@ fn gzip(tar: &[u8]) -> Vec<u8> {
 fn archive(members: &[(Member, &[u8])]) -> Vec<u8> {
     let mut writer = Writer::new(Encoder::openssl(Vec::new(), None, EFFORT).unwrap());
     for (member, data) in members {
-        writer.member(&Member { size: data.len() as u64, mode: 0o644, ..member.clone() }).unwrap();
+        writer.member(&Member { size: data.len() as u64, mode: 0o755, ..member.clone() }).unwrap();
         writer.data(data).unwrap();
     }
     writer.finish().unwrap().finish().unwrap().out
@@ -50,6 +50,14 @@ fn archive(members: &[(Member, &[u8])]) -> Vec<u8> {
 
 fn file(path: &str) -> Member {
     Member::new(path.as_bytes().to_vec(), MemberKind::File)
+}
+
+fn monitor() -> Arc<dyn Monitor> {
+    Arc::new(Silent)
+}
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new())
 }
 
 impl Found {
@@ -61,15 +69,13 @@ impl Found {
             passphrase: None,
             forbidden: Vec::new(),
         };
-        let clock: Arc<dyn crate::clock::Clock> = Arc::new(SystemClock::new());
-        restore(&self.place, &self.listed, &request, &(Arc::new(Silent) as Arc<_>), &clock)
+        restore(&self.place, &self.listed, &request, &monitor(), &clock())
     }
 
     fn verify(&self) -> Result<Verified, Error> {
         let (scratch, state_dir) = (self.dir.path().to_path_buf(), self.dir.path().join("state"));
         let request = VerifyRequest { passphrase: None, scratch, state_dir };
-        let clock: Arc<dyn crate::clock::Clock> = Arc::new(SystemClock::new());
-        verify(&self.place, &self.listed, &request, &(Arc::new(Silent) as Arc<_>), &clock)
+        verify(&self.place, &self.listed, &request, &monitor(), &clock())
     }
 }
 
@@ -138,8 +144,8 @@ fn attributes_that_cannot_be_set_cost_no_content() {
     let folder = Member::new(b"folder".to_vec(), MemberKind::Directory);
     let members = [
         (Member { xattrs: xattrs.clone(), ..folder }, &b""[..]),
-        (Member { xattrs, ..file("folder/a") }, b"content"),
-        (file("folder/b"), b"more"),
+        (Member { xattrs, ..file("folder/a") }, &b"content"[..]),
+        (file("folder/b"), &b"more"[..]),
     ];
     let found = found(&archive(&members));
     let restored = found.restore().unwrap();
@@ -147,12 +153,12 @@ fn attributes_that_cannot_be_set_cost_no_content() {
     let path = found.dir.path().join("out/folder/a");
     assert_eq!(fs::read(&path).unwrap(), b"content");
     // What could be set is set.
-    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o644);
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o755);
 }
 
 #[test]
 fn an_archive_whose_mark_these_keys_cannot_read_is_taken_only_on_request() {
-    let mut found = found(&archive(&[(file("a"), b"content")]));
+    let mut found = found(&archive(&[(file("a"), &b"content"[..])]));
     found.listed.state = State::Sealed;
     for error in [found.verify().unwrap_err(), found.restore().unwrap_err()] {
         assert!(matches!(error, Error::NotWhole { .. }), "{error}");
@@ -178,9 +184,9 @@ fn a_database_is_checked_with_the_log_beside_it() {
     let (image, log) = torn(dir.path());
     let (db, wal, other) = (file("x/a.db"), file("x/a.db-wal"), file("x/other"));
     let orders: [&[(Member, &[u8])]; 3] = [
-        &[(db.clone(), &image), (wal.clone(), &log)],
-        &[(wal.clone(), &log), (other.clone(), b"other"), (db.clone(), &image)],
-        &[(db.clone(), &image), (other, b"other"), (wal.clone(), &log)],
+        &[(db.clone(), &image[..]), (wal.clone(), &log[..])],
+        &[(wal.clone(), &log[..]), (other.clone(), &b"other"[..]), (db.clone(), &image[..])],
+        &[(db.clone(), &image[..]), (other, &b"other"[..]), (wal.clone(), &log[..])],
     ];
     for members in orders {
         let found = found(&archive(members));
