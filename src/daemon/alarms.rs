@@ -128,6 +128,20 @@ mod tests {
     }
 
     #[test]
+    fn a_promise_without_a_schedule_is_broken_too() {
+        let mut settings = settings();
+        settings.rules.promise = Some(Duration::from_secs(3_600));
+        let mut records = Records::default();
+        let mut at = |now: i64| {
+            plan::settle(&settings.rules, &mut records, now);
+            raise(&settings, &mut records, &log(), None, now).fresh
+        };
+        assert_eq!(at(1_000_000), [""; 0]);
+        assert_eq!(at(1_003_600), [""; 0]);
+        assert_eq!(at(1_003_601), ["overdue"]);
+    }
+
+    #[test]
     fn what_a_backup_told_stands_until_the_next_good_one() {
         let (settings, mut records) = (settings(), Records::default());
         let told = ["shrunk".to_owned(), "overdue".to_owned(), "anything".to_owned()];

@@ -102,6 +102,11 @@ pub fn settle(rules: &Rules, records: &mut Records, now: i64) -> bool {
         if let Some(schedule) = rules.schedules.get(&job).filter(|schedule| **schedule != Schedule::Off) {
             settle_anchor(schedule, rules, records, job, (now, back));
         }
+        if job == Job::Backup && rules.promise.is_some() {
+            // A promise counts from when it was first seen, also where triggers alone make snapshots.
+            let record = records.job(job);
+            record.seen = record.seen.or(record.anchor).or(Some(now));
+        }
         let Some(record) = records.jobs.get_mut(&job) else { continue };
         record.retry_at = record.retry_at.map(|at| at.min(now.saturating_add(LONGEST_WAIT)));
         for time in [&mut record.seen, &mut record.last_start, &mut record.last_success] {

@@ -54,7 +54,7 @@ pub struct JobRecord {
     /// Its next run is counted from here: the last start that the schedule asked for, or when it was first
     /// seen in the schedule.
     pub anchor: Option<i64>,
-    /// When it was first seen in the schedule.
+    /// When it was first seen in the schedule; of backups also when the age of the newest was first promised.
     pub seen: Option<i64>,
     /// The schedule has been seen, and never asked for a run.
     pub fresh: bool,
