@@ -431,6 +431,8 @@ impl Daemon {
                 self.log.restyle(settings.log_json);
                 self.settings = Arc::new(settings);
                 (self.moment.known, self.moment.asked_at) = (false, None);
+                // Whoever waits until it is known waits for an answer that is under way.
+                self.look_at_conditions(self.now());
                 self.watch();
                 self.log.say(Level::Info, "reloaded", "the configuration was read again");
             }

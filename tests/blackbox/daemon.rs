@@ -22,9 +22,13 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts one; its log goes into a file, behind what is there.
     pub(crate) fn start(place: &Place) -> Self {
+        Self::with(place, &["daemon"])
+    }
+
+    fn with(place: &Place, args: &[&str]) -> Self {
         let log = place.path("daemon.log");
         let file = File::options().create(true).append(true).open(&log).unwrap();
-        let mut command = place.command(&["daemon"]);
+        let mut command = place.command(args);
         let child = command.stdout(Stdio::null()).stderr(file).spawn().unwrap();
         Self { child: Some(child), log }
     }
@@ -180,6 +184,20 @@ fn once_does_what_is_due_and_no_more() {
     assert_eq!((&record["failures"], &record["last_failure"]["class"]), (&1.into(), &"wrong-key".into()));
     assert!(record["retry_at"].is_i64());
     place.run(&["daemon", "--once"]).exits(0);
+}
+
+#[test]
+fn a_hangup_does_not_keep_once_from_its_end() {
+    let place = with_config("");
+    let go = place.path("go");
+    configure(&place, &format!("{QUIET}[hooks.backup]\npre = \"{}\"\n", waits_for(&go)));
+    let mut daemon = Daemon::with(&place, &["daemon", "--once"]);
+    daemon.says("backup: begins", 1);
+    daemon.signal(Signal::HUP);
+    daemon.says("the configuration was read again", 1);
+    File::create(&go).unwrap();
+    until("its end", || daemon.child.as_mut().unwrap().try_wait().unwrap().is_some());
+    assert!(daemon.ended().success());
 }
 
 #[test]
