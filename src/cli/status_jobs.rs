@@ -11,6 +11,7 @@ use super::output::Style;
 use super::status::{age, ago};
 use super::{daemon as common, text, units};
 use crate::clock::{Clock, SystemClock};
+use crate::daemon;
 use crate::daemon::job::Job;
 use crate::daemon::lock::{self, Holder};
 use crate::daemon::records::{JobRecord, Records};
@@ -29,13 +30,14 @@ impl Local {
     pub(super) fn look(ctx: &Context) -> Result<Self, CliError> {
         let places = common::places(ctx)?;
         let clock = SystemClock::new();
-        let records = Records::peek(&places.folder).unwrap_or_default();
+        let rules = common::settings_of(ctx, &ctx.config)?.rules;
+        let records = daemon::peek(&places.folder, &rules);
         let holder = lock::holder(&places.folder, &clock);
         // Who never let the daemon run has promised nothing by its schedule.
         let scheduled = records.get(Job::Backup).is_some_and(|record| record.anchor.is_some());
         let promise = match ctx.config.health.promise {
             None if !scheduled => None,
-            _ => common::settings_of(ctx, &ctx.config)?.rules.promise,
+            _ => rules.promise,
         };
         Ok(Self { now: clock.now(), records, holder, promise })
     }

@@ -23,6 +23,7 @@ mod trigger;
 mod watch;
 mod worker;
 
+pub use notes::peek;
 pub use run::{DaemonError, Parts, Places, once, run};
 pub use settings::{Hooks, Notices, Settings, seed};
 pub use trigger::{Fired, ask, fire};

@@ -1,6 +1,8 @@
 //! The daemon itself: waits for times, signals, requests and changes, and runs one job after the other.
 
 mod jobs;
+#[cfg(test)]
+mod tests;
 mod triggers;
 
 use std::io;
@@ -13,6 +15,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use self::jobs::{Current, Restore};
+use self::triggers::Waiting;
 use super::account;
 use super::conditions;
 use super::lock::{Claim, DaemonLock, Holder, JobLock};
@@ -20,7 +23,7 @@ use super::log::{Level, Log};
 use super::plan::{self, Changes, Step};
 use super::records::Records;
 use super::settings::Settings;
-use super::socket::{Asked, Response, Server};
+use super::socket::{Asked, Server};
 use super::watch::{Notice, Watcher};
 use super::worker::Report;
 use crate::clock::Clock;
@@ -149,7 +152,7 @@ struct Daemon {
     records: Records,
     changes: Changes,
     /// Who waits for triggers that wait themselves.
-    waiting: Vec<Sender<Response>>,
+    waiting: Vec<Waiting>,
     current: Option<Current>,
     restore: Restore,
     watcher: Option<Watcher>,

@@ -45,6 +45,20 @@ pub fn ask(
     socket::ask(holder.socket.as_deref().unwrap_or(&places.socket), request, patient)
 }
 
+/// What is said when our user ended the run.
+const CUT_OFF: &str = "it was cut off";
+
+/// What the only one at work begins with.
+struct Own {
+    records: Records,
+    notes: Notes,
+    /// What the notes told to raise the alarm over.
+    told: Vec<Vec<String>>,
+    /// Others were told that this run takes along what they were fired for.
+    promised: bool,
+    lock: JobLock,
+}
+
 /// What is the same for all that a trigger does.
 struct Place<'a> {
     settings: Arc<Settings>,
@@ -78,13 +92,13 @@ pub fn fire(
     };
     // A daemon waits for our lock before it reads the records; one that is there keeps records of its own.
     let alone = lock::holder(&places.folder, clock.as_ref()).is_none();
-    let (records, notes) = if alone {
+    let (records, notes, told) = if alone {
         let (mut records, _) = Records::load(&places.folder).map_err(failed)?;
-        let notes = Notes::read(&places.folder, log);
-        notes.enter(&place.settings.rules, &mut records);
-        (records, notes)
+        let notes = Notes::read(&places.folder);
+        let told = notes.enter(&place.settings.rules, &mut records);
+        (records, notes, told)
     } else {
-        (place.peek(), Notes::default())
+        (place.peek(), Notes::default(), Vec::new())
     };
     let deaf = place.deaf(&records, name);
     if let (Some(until), None) = (deaf, waited) {
@@ -93,7 +107,8 @@ pub fn fire(
     // Others may have been told that we take along what they were fired for: whoever waited runs.
     let cause = Cause::Trigger { name: name.to_owned(), late: deaf.is_some() || waited == Some(true) };
     let response = if alone {
-        place.run_alone(records, notes, &cause, stop, lock)
+        let promised = waited.is_some();
+        place.run_alone(Own { records, notes, told, promised, lock }, &cause, stop)
     } else {
         place.run_beside(records, name, &cause, stop)
     };
@@ -103,9 +118,7 @@ pub fn fire(
 impl Place<'_> {
     /// What is remembered, for those who only look.
     fn peek(&self) -> Records {
-        let mut records = Records::peek(&self.places.folder).unwrap_or_default();
-        Notes::read(&self.places.folder, self.log).enter(&self.settings.rules, &mut records);
-        records
+        notes::peek(&self.places.folder, &self.settings.rules)
     }
 
     /// Until when a trigger is not heard, if it is not.
@@ -117,34 +130,41 @@ impl Place<'_> {
     }
 
     /// No daemon is there: the records are ours.
-    fn run_alone(
-        &self,
-        mut records: Records,
-        notes: Notes,
-        cause: &Cause,
-        stop: &Arc<AtomicBool>,
-        lock: JobLock,
-    ) -> Response {
+    fn run_alone(&self, own: Own, cause: &Cause, stop: &Arc<AtomicBool>) -> Response {
+        let Own { mut records, notes, told, promised, lock } = own;
         let settings = &self.settings;
+        let mut fresh = Vec::new();
+        for told in &told {
+            let now = self.clock.now().secs;
+            fresh.extend(alarms::raise(settings, &mut records, self.log, Some(told), now).fresh);
+        }
         // What a daemon was at when it was killed is asked for still.
         if let Some(job) = records.running.as_ref().and_then(|running| running.job) {
             plan::end(&settings.rules, &mut records, job, Ending::Stopped, None, self.clock.now().secs);
         }
+        // What was to be done without us is so still when our user ends us.
+        let asked = records.asked.clone();
+        let retry_at = records.get(Job::Backup).and_then(|record| record.retry_at);
         plan::begin(&mut records, &mut None, Job::Backup, cause, self.clock.now().secs);
         if let Some(running) = &mut records.running {
             let boot = self.clock.boot().map(|boot| boot.id);
             running.process = Some(Process::of(std::process::id(), boot));
         }
         save(&mut records, &self.places.folder, settings, self.log);
-        notes.remove();
+        notes.remove(self.log);
         let report = self.carry_out(cause, stop);
         let now = self.clock.now().secs;
-        let response = account(settings, &mut records, self.log, (Job::Backup, cause), &report, now);
-        let raised = alarms::raise(settings, &mut records, self.log, report.told(Job::Backup), now);
+        let mut response = account(settings, &mut records, self.log, (Job::Backup, cause), &report, now);
+        if report.ending == Ending::Stopped && !promised {
+            records.asked = asked;
+            records.job(Job::Backup).retry_at = retry_at;
+            response.message = CUT_OFF.to_owned();
+        }
+        fresh.extend(alarms::raise(settings, &mut records, self.log, report.told(Job::Backup), now).fresh);
         save(&mut records, &self.places.folder, settings, self.log);
         // What takes as long as the user's command holds up no other job.
         drop(lock);
-        for alarm in raised.fresh {
+        for alarm in fresh {
             alarms::tell(settings, &alarm, self.clock.as_ref(), self.log);
         }
         response
@@ -162,10 +182,13 @@ impl Place<'_> {
         plan::begin(&mut records, &mut None, Job::Backup, cause, begun);
         let report = self.carry_out(cause, stop);
         let ended = self.clock.now().secs;
-        let response = account(&self.settings, &mut records, self.log, (Job::Backup, cause), &report, ended);
+        let mut response =
+            account(&self.settings, &mut records, self.log, (Job::Backup, cause), &report, ended);
         // One that was cut off by its user is not asked for any more.
-        if report.ending != Ending::Stopped {
-            let message = match notes::leave(&self.places.folder, name, &note(&report, begun, ended)) {
+        if report.ending == Ending::Stopped {
+            response.message = CUT_OFF.to_owned();
+        } else {
+            let message = match notes::leave(&self.places.folder, &note(name, &report, begun, ended)) {
                 Ok(()) => "the daemon was not reached, and hears of this run by a note beside its records"
                     .to_owned(),
                 Err(e) => {
@@ -191,8 +214,9 @@ impl Place<'_> {
     }
 }
 
-fn note(report: &Report, begun: i64, ended: i64) -> Note {
+fn note(trigger: &str, report: &Report, begun: i64, ended: i64) -> Note {
     Note {
+        trigger: trigger.to_owned(),
         begun,
         ended,
         ending: report.ending,
@@ -200,5 +224,45 @@ fn note(report: &Report, begun: i64, ended: i64) -> Note {
         snapshot: report.snapshot().filter(|_| report.ending.is_good()),
         duration_ms: Some(super::worker::millis(report.took)),
         alarms: report.alarms.clone(),
+        summary: report.summary.clone().filter(|_| report.ending.is_good()).map(notes::brief),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::daemon::log::Style;
+    use crate::daemon::settings::{Hooks, tests::settings};
+    use crate::model::Secret;
+
+    #[test]
+    fn a_run_that_its_user_ended_is_asked_for_only_where_others_did() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let log = Arc::new(Log::new(Style::default(), Box::new(io::sink()), Arc::clone(&clock)));
+        let mut settings = settings();
+        // It is ended before it gets anywhere.
+        let pre = Some(Secret::new("sleep 600".to_owned()));
+        settings.hooks.insert(Job::Backup, Hooks { pre, post: None, timeout: Duration::from_secs(900) });
+        let others = [BTreeMap::new(), BTreeMap::from([("session-end".to_owned(), 5)])];
+        for (asked, retry_at) in others.into_iter().zip([None, Some(7)]) {
+            let dir = tempfile::tempdir().unwrap();
+            let places = Places { folder: dir.path().into(), socket: dir.path().join("socket") };
+            let mut records = Records::default();
+            records.asked.clone_from(&asked);
+            records.job(Job::Backup).retry_at = retry_at;
+            records.save(dir.path()).unwrap();
+            let stop = Arc::new(AtomicBool::new(true));
+            let fired = fire(settings.clone(), ("x", false), &places, &clock, &log, &stop).unwrap();
+            let Fired::Ran(response) = fired else { panic!() };
+            assert_eq!((response.class.as_deref(), &*response.message), (Some("interrupted"), CUT_OFF));
+            let (records, _) = Records::load(dir.path()).unwrap();
+            assert_eq!((records.asked, records.running), (asked, None));
+            assert_eq!(records.jobs[&Job::Backup].retry_at, retry_at);
+        }
     }
 }

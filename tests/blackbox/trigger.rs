@@ -162,6 +162,8 @@ fn a_daemon_that_cannot_be_reached_hears_of_the_snapshot() {
     // Known at once, and entered when the daemon looks up.
     let again = place.run(&["--json", "trigger", "before-compaction"]).exits(0).summary();
     assert_eq!(again["result"], "deaf");
+    let status = place.run(&["--json", "status"]).exits(0).summary();
+    assert!(status["jobs"]["backup"]["last_success"].is_string(), "{status}");
     daemon.signal(Signal::HUP);
     until("the record", || records(&place).is_some_and(|r| r["triggers"]["before-compaction"].is_i64()));
     until("the end of the note", || names(&folder.join("notes")).is_empty());

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
-
+use super::triggers::Waiting;
 use super::{Daemon, Event};
 use crate::daemon::account::account;
 use crate::daemon::alarms;
@@ -13,7 +12,6 @@ use crate::daemon::job::{Ending, Job};
 use crate::daemon::lock::JobLock;
 use crate::daemon::log::Level;
 use crate::daemon::plan::{self, Cause};
-use crate::daemon::socket::Response;
 use crate::daemon::worker::{self, Order, Report, cause_name};
 use crate::fs::Process;
 
@@ -25,7 +23,7 @@ pub(super) struct Current {
     pub(super) job: Job,
     cause: Cause,
     pub(super) stop: Arc<AtomicBool>,
-    waiting: Vec<Sender<Response>>,
+    waiting: Vec<Waiting>,
     _lock: JobLock,
 }
 
@@ -140,8 +138,8 @@ impl Daemon {
             account(&self.settings, &mut self.records, &self.log, (current.job, &current.cause), report, now);
         self.raise_alarms(now, report.told(current.job));
         self.save();
-        for answer in current.waiting {
-            let _ = answer.send(response.clone());
+        for waiting in current.waiting {
+            let _ = waiting.answer.send(response.clone());
         }
     }
 
