@@ -23,7 +23,7 @@ fn objects_that_contradict_each_other_are_none_of_the_many() {
             repository.publish_index(&[pack(n, 10)]).unwrap();
         }
         let disputed = pack(1_000, 10);
-        repository.publish_index(&[disputed.clone()]).unwrap();
+        repository.publish_index(std::slice::from_ref(&disputed)).unwrap();
         repository.publish_index(&[pack(1_001, 10), PackInfo { size: 2_000, ..disputed }]).unwrap();
         let there = repository.list(Folder::Index).unwrap();
         let after = repository.merge_index(there).unwrap();
