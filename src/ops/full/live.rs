@@ -1,6 +1,6 @@
 //! A live directory into an archive: the walk of a backup, file by file into the tar stream.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Error;
+use super::links::Links;
 use super::tape::Tape;
 use crate::fs::{self, FileKind, OwnerNames, Stat};
 use crate::full::tar::{Member, MemberKind};
@@ -30,14 +31,14 @@ pub(super) struct Live<'a, 't, W: Write> {
     names: OwnerNames,
     /// Databases captured: what belongs to them is in their images.
     captured: HashSet<RepoPath>,
-    /// The first name of each file with several.
-    links: HashMap<(u64, u64), Vec<u8>>,
+    /// Files with several names, by what the system tells them apart by.
+    links: Links<(u64, u64), ()>,
     buffer: Vec<u8>,
 }
 
 impl<'a, 't, W: Write> Live<'a, 't, W> {
     pub(super) fn new(tape: &'t mut Tape<'a, W>, root: &'a Path) -> Self {
-        let (captured, links) = (HashSet::new(), HashMap::new());
+        let (captured, links) = (HashSet::new(), Links::new());
         Self { tape, root, names: OwnerNames::load(), captured, links, buffer: Vec::new() }
     }
 
@@ -125,9 +126,9 @@ impl<'a, 't, W: Write> Live<'a, 't, W> {
             return Ok(());
         }
         if found.stat.nlink > 1
-            && let Some(first) = self.links.get(&found.stat.identity())
+            && let Some(first) = self.links.further(&found.stat.identity(), &())
         {
-            let kind = MemberKind::Hardlink(first.clone());
+            let kind = MemberKind::Hardlink(first);
             if let Some(member) = self.member(path, &found.stat, kind, Vec::new()) {
                 self.tape.begin(path, &member)?;
             }
@@ -135,7 +136,9 @@ impl<'a, 't, W: Write> Live<'a, 't, W> {
         }
         match self.content(found) {
             Ok(Some(stat)) if stat.nlink > 1 => {
-                self.links.extend(self.tape.naming.name(path).map(|name| (stat.identity(), name)));
+                if let Some(name) = self.tape.naming.name(path) {
+                    self.links.first(stat.identity(), name, (), stat.nlink - 1);
+                }
                 Ok(())
             }
             Ok(_) => Ok(()),
@@ -185,8 +188,7 @@ impl<'a, 't, W: Write> Live<'a, 't, W> {
         xattrs: Vec<Xattr>,
     ) -> Result<Option<Stat>, Stop> {
         let Some(mut member) = self.member(path, &stat, MemberKind::File, xattrs) else { return Ok(None) };
-        if stat.size <= BUFFER as u64 {
-            let bytes = self.small(path, file, &mut stat)?;
+        if let Some(bytes) = self.small(path, file, &mut stat)? {
             (member.size, member.mtime, member.mode) = (bytes.len() as u64, stat.mtime, stat.mode);
             let stored = self.tape.begin(path, &member).and_then(|begun| {
                 if begun {
@@ -198,7 +200,7 @@ impl<'a, 't, W: Write> Live<'a, 't, W> {
             self.buffer = bytes;
             return Ok(stored?);
         }
-        member.size = stat.size;
+        (member.size, member.mtime, member.mode) = (stat.size, stat.mtime, stat.mode);
         if !self.tape.begin(path, &member)? {
             return Ok(None);
         }
@@ -211,26 +213,32 @@ impl<'a, 't, W: Write> Live<'a, 't, W> {
         Ok(Some(stat))
     }
 
-    /// All of a small file, of one moment if it keeps still for as long as that takes.
-    fn small(&mut self, path: &RepoPath, file: &mut File, stat: &mut Stat) -> Result<Vec<u8>, Stop> {
+    /// All of a small file, of one moment if it keeps still for as long as that takes; `None` for one that is not
+    /// small, or not any more.
+    fn small(&mut self, path: &RepoPath, file: &mut File, stat: &mut Stat) -> Result<Option<Vec<u8>>, Stop> {
         let mut bytes = std::mem::take(&mut self.buffer);
         for attempt in 0.. {
+            io::Seek::rewind(file)?;
+            if stat.size > BUFFER as u64 {
+                self.buffer = bytes;
+                return Ok(None);
+            }
             bytes.clear();
-            let mut from_start: &File = file;
-            io::Seek::seek(&mut from_start, io::SeekFrom::Start(0))?;
-            from_start.take(BUFFER as u64).read_to_end(&mut bytes)?;
+            io::Read::by_ref(file).take(BUFFER as u64).read_to_end(&mut bytes)?;
             let after = fs::stat_file(file)?;
-            let still = (after.mtime, after.ctime) == (stat.mtime, stat.ctime);
+            let same = (after.mtime, after.ctime) == (stat.mtime, stat.ctime);
+            // What outgrew the buffer keeps still too while only its beginning is looked at.
+            let still = same && bytes.len() as u64 == after.size;
             *stat = after;
             if still {
                 break;
             }
-            if attempt == RETRIES {
+            if attempt >= RETRIES && stat.size <= BUFFER as u64 {
                 self.tape.monitor.note(Some(path), "changed while it was read");
                 break;
             }
         }
-        Ok(bytes)
+        Ok(Some(bytes))
     }
 
     /// A file piece by piece, as far as its length was written; returns why it ended early, if it did.
@@ -360,4 +368,50 @@ fn base_of(path: &RepoPath) -> RepoPath {
     let bytes = path.as_bytes();
     let end = bytes.iter().rposition(|&b| b == b'-').unwrap_or(bytes.len());
     RepoPath::new(bytes.get(..end).unwrap_or_default().to_vec()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::super::tape::Naming;
+    use super::*;
+    use crate::full::tar::Reader;
+    use crate::full::{ArchiveForm, Decoder, Effort, Encoder, Limits};
+    use crate::report::Silent;
+
+    #[test]
+    fn a_file_that_grows_after_it_was_opened_is_stored_whole() {
+        let path = RepoPath::new(b"log".to_vec()).unwrap();
+        for (before, after) in [(10, 20), (BUFFER, BUFFER + 1), (100, 3 * BUFFER), (3 * BUFFER, 100)] {
+            let dir = tempfile::tempdir().unwrap();
+            let log = dir.path().join("log");
+            std::fs::write(&log, vec![1; before]).unwrap();
+            let mut file = File::open(&log).unwrap();
+            let stat = fs::stat_file(&file).unwrap();
+            std::fs::write(&log, vec![2; after]).unwrap();
+            let encoder = Encoder::openssl(Vec::new(), None, Effort { level: Some(1), threads: 1 }).unwrap();
+            let naming = Naming::new(ArchiveForm::Sealed, dir.path(), true);
+            let mut tape = Tape::new(encoder, "test".into(), naming, &Silent);
+            let stored = Live::new(&mut tape, dir.path()).plain(&path, &mut file, stat, Vec::new());
+            assert!(matches!(stored, Ok(Some(_))));
+            let (finished, tally) = tape.finish().unwrap();
+            let decoder = Decoder::openssl(finished.out.as_slice(), None, Limits::UNKNOWN).unwrap();
+            let mut reader = Reader::new(decoder, Limits::UNKNOWN);
+            let member = reader.next_member().unwrap().unwrap();
+            if after < before {
+                // The length was written before it shrank: told of.
+                assert_eq!((member.size, tally.error_count), (before as u64, 1));
+                continue;
+            }
+            assert_eq!((member.size, tally.error_count), (after as u64, 0));
+            let (mut bytes, mut piece) = (Vec::new(), vec![0; 1 << 16]);
+            loop {
+                match reader.read_data(&mut piece).unwrap() {
+                    0 => break,
+                    n => bytes.extend_from_slice(&piece[..n]),
+                }
+            }
+            assert_eq!(bytes, vec![2; after]);
+        }
+    }
 }

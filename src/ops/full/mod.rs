@@ -11,6 +11,7 @@ mod export;
 mod extract;
 mod import;
 mod laid;
+mod links;
 mod live;
 mod open;
 mod prune;
