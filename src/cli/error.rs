@@ -178,6 +178,7 @@ fn full(error: CliError, why: &FullError, class: ErrorClass) -> CliError {
         FullError::NotFound { .. } | FullError::Ambiguous { .. } => {
             error.hint("`exuvia full list` lists them")
         }
+        FullError::Taken(_) => error.hint("run it again: each second has a name of its own"),
         FullError::Nothing(_) => error.hint("`exuvia full create` makes one"),
         FullError::NotWhole { .. } => error
             .hint("`exuvia full list` shows what is whole")

@@ -21,6 +21,8 @@ use crate::model::{ArchiveForm, ErrorClass};
 ///
 /// Without --to it becomes one of the archives in the repository, with the snapshot's time. --to FILE writes a new file,
 /// and `--to -` writes to standard output.
+///
+/// A file to which something is lacking, because the snapshot is incomplete or damaged, is called FILE.partial.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  exuvia full export\n  exuvia full export latest~3 --form openssl --to /mnt/usb/agent.tar.gz.enc\n  exuvia full export --no-encrypt --to - | tar tzv"
@@ -97,6 +99,10 @@ fn words(ctx: &Context, info: &SnapshotInfo, o: &FullExported) -> String {
         let why = if o.damaged { "; the repository is damaged" } else { "" };
         let head = format!("incomplete: {}{why}", units::count(mark.error_count, "error"));
         lines.push(ctx.output.paint(Style::Red, &head));
+    }
+    let is_partial = o.place.as_deref().is_some_and(|place| place.extension() == Some("partial".as_ref()));
+    if is_partial && (o.damaged || !mark.complete) {
+        lines.push("the file has .partial at the end of its name, since something is missing from it".into());
     }
     lines.join("\n")
 }

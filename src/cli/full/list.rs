@@ -51,7 +51,7 @@ fn row(listed: &FullListed) -> Row {
     let mark = listed.mark.as_deref();
     Row {
         name: listed.name.to_string(),
-        time: units::rfc3339(mark.map_or(listed.name.time(), |mark| mark.time)),
+        time: units::rfc3339(listed.time()),
         form: listed.name.form().name(),
         state: listed.state.name(),
         reason: match &listed.state {

@@ -14,7 +14,8 @@ use crate::app::{self, FullPrunePlan};
 ///
 /// The rules are those of `exuvia forget`: what any of them keeps is kept, the newest archive and the newest complete
 /// one of each machine and directory always. Without rules the policy is `retention` of the table [full]. What an
-/// upload left that ended early is removed when it is two days old; what cannot be judged, as damaged ones, is kept.
+/// upload of the sealed form left that ended early is removed when it is two days old; what cannot be judged is kept:
+/// damaged archives, and those of the other forms without a mark, which might be of another program.
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  exuvia full prune --keep-daily 7 --keep-monthly 6 --dry-run\n  exuvia full prune --policy 5 --yes"
@@ -69,7 +70,8 @@ pub(super) fn run(args: &Args, ctx: &Context) -> Result<Status, CliError> {
     if (args.dry_run || asks) && !ctx.output.json {
         ctx.output.result(&table(ctx, &plan))?;
     }
-    let question = format!("Remove {} for good?", units::count(removed as u64, "archive"));
+    let going = removed + plan.plan().left.len();
+    let question = format!("Remove {} for good?", units::count(going as u64, "archive"));
     if asks && !confirm::ask(&question, false)? {
         return Err(CliError::failed("nothing was removed"));
     }

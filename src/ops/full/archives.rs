@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Error;
 use crate::full::{ArchiveName, ArchiveObject, Mark, decode_mark};
-use crate::model::WriterKeyId;
+use crate::model::{Timestamp, WriterKeyId};
 use crate::remote::Remote;
 use crate::repo::{RepoError, Repository};
 
@@ -115,6 +115,14 @@ pub struct Listed {
     pub writer_key: Option<WriterKeyId>,
 }
 
+impl Listed {
+    /// Of when it is: its mark says that, and its name where there is none.
+    #[must_use]
+    pub fn time(&self) -> Timestamp {
+        self.mark.as_ref().map_or(self.name.time(), |mark| mark.time)
+    }
+}
+
 /// What lies in a place.
 #[derive(Default)]
 pub struct Archives {
@@ -160,7 +168,9 @@ impl Archives {
     /// that is whole.
     pub fn choose(&self, word: &str, place: &Place) -> Result<&Listed, Error> {
         if word == "latest" {
-            let newest = self.archives.iter().rev().find(|listed| listed.state.is_whole());
+            let whole = self.archives.iter().filter(|listed| listed.state.is_whole());
+            // Of an exported snapshot the mark is older than the name.
+            let newest = whole.max_by_key(|listed| (listed.time(), listed.name));
             return newest.ok_or_else(|| Error::Nothing(place.name()));
         }
         let named = |listed: &&Listed| listed.name.to_string() == word;

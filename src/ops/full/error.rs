@@ -48,6 +48,11 @@ pub enum Error {
         /// What is wrong with it.
         what: String,
     },
+    /// Two runs of one second were given one name, and the other one has it.
+    #[error(
+        "{0} is that of another run, which began in the same second; the archive of this run is not stored"
+    )]
+    Taken(String),
     /// It is encrypted, and nothing says with what.
     #[error("{0} is encrypted with openssl, and there is no passphrase for it")]
     NoPassphrase(String),
@@ -210,7 +215,7 @@ impl Classify for Error {
             | Self::Occupied(_) => ErrorClass::Usage,
             Self::NoPassphrase(_) => ErrorClass::WrongKey,
             Self::NotWhole { .. } | Self::Hostile { .. } | Self::Altered { .. } => ErrorClass::Damaged,
-            Self::Nothing(_) | Self::Target { .. } | Self::Output(_) => ErrorClass::Failed,
+            Self::Nothing(_) | Self::Taken(_) | Self::Target { .. } | Self::Output(_) => ErrorClass::Failed,
             Self::Interrupted => ErrorClass::Interrupted,
         }
     }

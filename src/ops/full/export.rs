@@ -1,6 +1,5 @@
 //! `full export`: a snapshot of the repository as an archive.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -9,6 +8,7 @@ use std::sync::Arc;
 
 use super::Error;
 use super::create::mark;
+use super::links::Links;
 use super::store::{Making, Storing};
 use super::tape::{Given, Naming, Tally, Tape};
 use crate::clock::Clock;
@@ -17,13 +17,16 @@ use crate::format::marker_v1::Operation;
 use crate::fs::TempFile;
 use crate::full::tar::{Member, MemberKind};
 use crate::full::{ArchiveForm, ArchiveName, Finished, Mark};
-use crate::model::{Capture, Content, Entry, EntryKind, Snapshot};
+use crate::model::{Capture, Content, Entry, EntryKind, Slices, Snapshot};
 use crate::ops::content;
 use crate::repo::{BlobReader, ManifestReader, Repository, SharedIndex};
 use crate::report::{Monitor, Phase};
 
 /// Archives are for their owner only.
 const MODE: u32 = 0o600;
+
+/// What the name of a file ends with whose archive lacks something.
+const PARTIAL: &str = ".partial";
 
 /// Where an exported archive goes.
 pub enum Target<'a> {
@@ -52,7 +55,8 @@ pub struct ExportRequest {
 pub struct Exported {
     /// What the mark says, or would say.
     pub mark: Mark,
-    /// Where it is, unless it went to a reader: a name in the repository, or a path.
+    /// Where it is, unless it went to a reader: a name in the repository, or a path. A file that is not complete is
+    /// called `.partial`.
     pub place: Option<PathBuf>,
     /// Some of it is damaged in the repository.
     pub damaged: bool,
@@ -74,7 +78,8 @@ pub fn export(
     let (mark, place, damaged) = match target {
         Target::Repository => {
             repository.require(Operation::Write)?;
-            let (storing, upload) = Storing::begin(repository, monitor, request.snapshot.time, request.form)?;
+            // Its name is of now, its mark of the snapshot's time: what has an old name and no mark was given up.
+            let (storing, upload) = Storing::begin(repository, monitor, clock.now(), request.form)?;
             let (finished, tally) = fill(repository, request, storing.name, upload, monitor)?;
             let (mark, damaged) = described(repository, request, storing.name, &finished, &tally)?;
             let place = PathBuf::from(format!("{}/{}", ArchiveName::FOLDER, storing.name));
@@ -82,7 +87,7 @@ pub fn export(
             (mark, Some(place), damaged)
         }
         Target::File(path) => {
-            let (mark, damaged) = to_file(repository, request, name, &path, monitor)?;
+            let (mark, damaged, path) = to_file(repository, request, name, &path, monitor)?;
             (mark, Some(path), damaged)
         }
         Target::Writer(out) => {
@@ -97,20 +102,24 @@ pub fn export(
     Ok(Exported { mark, place, damaged, duration_ms })
 }
 
-/// The file has its name only when it is whole.
+/// The file has its name only when it is whole and complete; of another one, `.partial` at the end is what tells.
 fn to_file(
     repository: &Repository,
     request: &ExportRequest,
     name: ArchiveName,
     path: &Path,
     monitor: &dyn Monitor,
-) -> Result<(Mark, bool), Error> {
+) -> Result<(Mark, bool, PathBuf), Error> {
     let failed = |source: io::Error| Error::Target { path: path.to_path_buf(), source };
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let base = path.file_name().and_then(|base| base.to_str());
     let base = base.ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
-    if path.symlink_metadata().is_ok() {
-        return Err(failed(io::ErrorKind::AlreadyExists.into()));
+    let partial = format!("{base}{PARTIAL}");
+    // Asked before anything is made, since nobody wants to hear of it hours later.
+    for taken in [path.to_path_buf(), path.with_file_name(&partial)] {
+        if taken.symlink_metadata().is_ok() {
+            return Err(Error::Target { path: taken, source: io::ErrorKind::AlreadyExists.into() });
+        }
     }
     let mut temporary = TempFile::new(folder).map_err(failed)?;
     let out: File = temporary.file().try_clone().map_err(failed)?;
@@ -118,9 +127,10 @@ fn to_file(
         Error::Output(source) => failed(source),
         other => other,
     })?;
-    let described = described(repository, request, name, &finished, &tally)?;
+    let (mark, damaged) = described(repository, request, name, &finished, &tally)?;
+    let base = if mark.complete && !damaged { base } else { partial.as_str() };
     temporary.persist_new(base, MODE).map_err(failed)?;
-    Ok(described)
+    Ok((mark, damaged, path.with_file_name(base)))
 }
 
 fn described<W>(
@@ -169,7 +179,7 @@ fn fill<W: Write>(
     let loaded = SharedIndex::new(repository).get()?;
     let blobs = BlobReader::new(repository, &loaded.index);
     let mut reader = ManifestReader::new(&blobs, request.snapshot.manifest);
-    let mut stored = Stored { tape: &mut tape, blobs: &blobs, links: HashMap::new() };
+    let mut stored = Stored { tape: &mut tape, blobs: &blobs, links: Links::new() };
     while let Some(entry) = reader.next_entry()? {
         stored.entry(&entry)?;
     }
@@ -180,8 +190,8 @@ fn fill<W: Write>(
 struct Stored<'a, 't, W: Write> {
     tape: &'t mut Tape<'a, W>,
     blobs: &'t BlobReader<'t>,
-    /// The first name of each file with several, and its content.
-    links: HashMap<u64, (Vec<u8>, Content)>,
+    /// Files with several names, by their groups.
+    links: Links<u64, Content>,
 }
 
 impl<W: Write> Stored<'_, '_, W> {
@@ -202,9 +212,9 @@ impl<W: Write> Stored<'_, '_, W> {
     }
 
     fn file(&mut self, entry: &Entry, name: Vec<u8>, content: &Content) -> Result<(), Error> {
-        let first = self.links.get(&entry.link_group).filter(|(_, first)| first == content);
-        if let Some((first, _)) = first {
-            let kind = MemberKind::Hardlink(first.clone());
+        let alike = brief(content);
+        if let Some(first) = self.links.further(&entry.link_group, &alike) {
+            let kind = MemberKind::Hardlink(first);
             return self.tape.begin(&entry.path, &member(entry, name, kind)).map(drop);
         }
         let member = Member { size: content.size, ..member(entry, name.clone(), MemberKind::File) };
@@ -226,9 +236,23 @@ impl<W: Write> Stored<'_, '_, W> {
         }
         self.tape.tally.databases += u64::from(content.capture != Capture::Plain);
         if entry.link_group != 0 {
-            self.links.insert(entry.link_group, (name, content.clone()));
+            // How many names its group has stands nowhere.
+            self.links.first(entry.link_group, name, alike, u64::MAX);
         }
         Ok(())
+    }
+}
+
+/// Content without its slices where a hash says as much: of a large file these take megabytes.
+fn brief(content: &Content) -> Content {
+    match content.hash {
+        Some(_) => Content {
+            size: content.size,
+            slices: Slices::default(),
+            hash: content.hash,
+            capture: content.capture,
+        },
+        None => content.clone(),
     }
 }
 

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::Error;
 use super::archives::{Archives, Listed, Place, State};
+use super::store::is_there;
 use crate::format::marker_v1::Operation;
-use crate::full::{ArchiveName, ArchiveObject, Mark};
+use crate::full::{ArchiveForm, ArchiveName, ArchiveObject, Mark};
 use crate::model::{BlobId, ManifestRef, ObjectId, Policy, Reason, Snapshot, SnapshotKind, Stats, Timestamp};
 use crate::ops::retention::{self, Candidate, Grouping};
 use crate::repo::Repository;
@@ -25,7 +26,7 @@ pub struct Plan {
     pub left: Vec<ArchiveName>,
     /// Archives of which nothing can be judged: kept.
     pub unjudged: Vec<Listed>,
-    /// Whether more is removed of a group than is kept of it.
+    /// Whether more is removed of a group than is kept of it, or something that has no mark.
     pub is_drastic: bool,
     objects: BTreeSet<String>,
 }
@@ -49,6 +50,7 @@ pub fn plan(repository: &Repository, policy: &Policy, now: &jiff::Zoned) -> Resu
         is_drastic: false,
         objects,
     };
+    plan.is_drastic = !plan.left.is_empty();
     let mut judged: Vec<(Listed, Snapshot)> = Vec::new();
     for listed in archives.archives {
         match (&listed.state, &listed.mark) {
@@ -96,13 +98,19 @@ fn object_name(object: &ArchiveObject) -> String {
     }
 }
 
-/// Archives without a mark, and what is left beside none, if that is old enough.
+/// Archives without a mark, and what is left beside none, if that is old enough. What looks like an archive of another
+/// program, which makes no marks, is nobody's to remove.
 fn left(archives: &Archives, present: Timestamp) -> Vec<ArchiveName> {
     let old = |name: &ArchiveName| name.time().secs < present.secs - GIVEN_UP;
+    let given_up = |listed: &&Listed| match listed.state {
+        State::Partial => listed.name.form() == ArchiveForm::Sealed,
+        State::Lost => true,
+        _ => false,
+    };
     let mut left: BTreeSet<ArchiveName> = archives
         .archives
         .iter()
-        .filter(|listed| matches!(listed.state, State::Partial | State::Lost) && old(&listed.name))
+        .filter(|listed| given_up(listed) && old(&listed.name))
         .map(|listed| listed.name)
         .collect();
     for (object, _) in &archives.objects {
@@ -148,8 +156,7 @@ fn as_snapshot(mark: &Mark) -> Snapshot {
 pub fn remove(repository: &Repository, plan: &Plan, monitor: &dyn Monitor) -> Result<u64, Error> {
     let place = Place::of(repository);
     let mut freed = 0;
-    let removed = plan.removed.iter().map(|listed| (listed.name, listed.size));
-    for (name, size) in removed.chain(plan.left.iter().map(|name| (*name, 0))) {
+    let delete = |name: ArchiveName| {
         for object in [name.mark(), name.checksum(), name.to_string()] {
             if monitor.cancelled() {
                 return Err(Error::Interrupted);
@@ -158,7 +165,18 @@ pub fn remove(repository: &Repository, plan: &Plan, monitor: &dyn Monitor) -> Re
                 repository.remote().delete(&place.object(&object))?;
             }
         }
-        freed += size;
+        Ok(())
+    };
+    for listed in &plan.removed {
+        delete(listed.name)?;
+        freed += listed.size;
+    }
+    for name in &plan.left {
+        // What had no mark may have got one since.
+        let mark = name.mark();
+        if plan.objects.contains(&mark) || !is_there(repository.remote(), &place.object(&mark))? {
+            delete(*name)?;
+        }
     }
     Ok(freed)
 }

@@ -7,19 +7,21 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::create::mark;
 use super::live::Live;
-use super::tape::{Naming, Tape};
+use super::store::{Making, Storing, Upload};
+use super::tape::{Naming, Tally, Tape};
 use super::*;
 use crate::clock::{Clock, SystemClock};
 use crate::crypto::{Passphrase, ScryptParams};
 use crate::fs::Dir;
 use crate::full::tar::Reader;
-use crate::full::{ArchiveForm, Decoder, Effort, Encoder, Limits};
+use crate::full::{ArchiveForm, ArchiveName, Decoder, Effort, Encoder, Limits};
 use crate::gather::{TreeWalk, WalkOptions};
-use crate::model::{Classify, ErrorClass, Timestamp};
-use crate::ops::backup::Selection;
-use crate::remote::{Counting, Fault, Listed as Object, Memory, Remote, RemoteError, Streaming, Verb};
-use crate::repo::{CachePlace, Repository};
+use crate::model::{Classify, ErrorClass, Policy, SnapshotKind, Timestamp};
+use crate::ops::backup::{self, Selection};
+use crate::remote::{Counting, Fault, Listed as Object, Local, Memory, Remote, RemoteError, Streaming, Verb};
+use crate::repo::{CachePlace, Catalog, PackerOptions, Repository};
 use crate::report::{Monitor, Silent};
 
 /// Bytes that no compressor makes shorter.
@@ -261,4 +263,136 @@ fn a_mark_of_other_bytes_is_found_out_at_the_end() {
     assert_eq!(error.class(), ErrorClass::Damaged);
     assert!(!target.exists());
     assert!(world.dir.path().join("out.partial/state/a").exists());
+}
+
+/// An upload that is begun at this second, and all but ended.
+struct Begun<'a> {
+    world: &'a World,
+    storing: Storing<'a>,
+    upload: Upload,
+}
+
+impl<'a> Begun<'a> {
+    fn new(world: &'a World, form: ArchiveForm) -> Self {
+        let time = Timestamp::from_secs(1_700_000_000);
+        let monitor = world.monitor.as_ref();
+        let (storing, upload) = Storing::begin(&world.repository, monitor, time, form).unwrap();
+        Self { world, storing, upload }
+    }
+
+    fn finish(self, bytes: &[u8]) -> Result<(), Error> {
+        let Self { world, storing, upload } = self;
+        let making = Making { form: storing.name.form(), passphrase: None, threads: 1 };
+        let mut encoder = making.encoder(&world.repository, upload).unwrap();
+        encoder.write_all(bytes).unwrap();
+        let finished = encoder.finish().unwrap();
+        let time = storing.name.time();
+        let mark = mark(&world.repository, storing.name, &finished, &Tally::default(), time).unwrap();
+        storing.finish(finished, &mark)
+    }
+}
+
+#[test]
+fn of_two_archives_of_one_name_the_first_stays_and_the_second_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let local = dir.path().join("remote");
+    for world in [world(Memory::default()), world(Local::new(local))] {
+        for form in [ArchiveForm::Sealed, ArchiveForm::Gzip] {
+            let (one, two) = (Begun::new(&world, form), Begun::new(&world, form));
+            assert_eq!(one.storing.name, two.storing.name);
+            let object = format!("full/{}", one.storing.name);
+            one.finish(&noise(1, 5_000)).unwrap();
+            let stored = world.repository.remote().get(&object, u64::MAX).unwrap();
+            let error = two.finish(&noise(2, 7_000)).unwrap_err();
+            assert!(matches!(error, Error::Taken(_)), "{error}");
+            assert_eq!(world.repository.remote().get(&object, u64::MAX).unwrap(), stored);
+            assert_eq!(world.states().last(), Some(&State::Complete));
+            let names: Vec<_> = world.repository.remote().list("full").unwrap();
+            names.iter().for_each(|object| world.repository.remote().delete(&object.name).unwrap());
+        }
+    }
+}
+
+#[test]
+fn an_archive_without_a_mark_yet_is_not_taken_away_by_who_wants_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = world(Local::new(dir.path().join("remote")));
+    let begun = Begun::new(&world, ArchiveForm::Sealed);
+    let object = format!("full/{}", begun.storing.name);
+    world.repository.remote().put(&object, b"another run's").unwrap();
+    let error = begun.finish(b"mine").unwrap_err();
+    assert!(matches!(error, Error::Taken(_)), "{error}");
+    assert_eq!(world.repository.remote().get(&object, 100).unwrap(), b"another run's");
+}
+
+#[test]
+fn a_run_that_fails_takes_nothing_back_that_has_a_mark() {
+    let world = world(Memory::default());
+    let (one, two) = (Begun::new(&world, ArchiveForm::Sealed), Begun::new(&world, ArchiveForm::Sealed));
+    one.finish(b"whole").unwrap();
+    drop(two);
+    assert_eq!(world.states(), [State::Complete]);
+}
+
+#[test]
+fn what_was_given_up_is_looked_at_again_before_it_is_removed() {
+    let world = world(Memory::default());
+    let now = jiff::Timestamp::from_second(1_800_000_000).unwrap().to_zoned(jiff::tz::TimeZone::UTC);
+    let policy = Policy { last: 1, ..Policy::default() };
+    let remote = world.repository.remote();
+    let at = |secs, form| ArchiveName::new(Timestamp::from_secs(secs), form);
+    let late = at(1_700_000_000, ArchiveForm::Sealed);
+    let torn = at(1_700_000_001, ArchiveForm::Sealed);
+    // Another program's, for all that can be known.
+    let foreign = at(1_700_000_002, ArchiveForm::Openssl);
+    for name in [late, torn, foreign] {
+        remote.put(&format!("full/{name}"), b"bytes").unwrap();
+    }
+    let plan = plan(&world.repository, &policy, &now).unwrap();
+    assert_eq!((plan.left.as_slice(), plan.is_drastic), (&[late, torn][..], true));
+    assert_eq!(plan.unjudged.len(), 1);
+    remote.put(&format!("full/{}", late.mark()), b"since then").unwrap();
+    remove(&world.repository, &plan, &Silent).unwrap();
+    let left: Vec<String> = remote.list("full").unwrap().into_iter().map(|object| object.name).collect();
+    assert_eq!(left, [format!("full/{late}"), format!("full/{}", late.mark()), format!("full/{foreign}")]);
+}
+
+#[test]
+fn an_export_of_an_incomplete_snapshot_is_called_partial_and_one_in_the_repository_is_of_now() {
+    let world = world(Memory::default());
+    let root = world.dir.path().join("state");
+    fs::create_dir_all(&root).unwrap();
+    fs::write(root.join("a"), b"content").unwrap();
+    fs::hard_link(root.join("a"), root.join("b")).unwrap();
+    let (repository, monitor, clock) = (&world.repository, &world.monitor, &world.clock);
+    let catalog = Catalog::load(repository, SnapshotKind::Regular).unwrap();
+    let request = backup::Request::new(root, PackerOptions::new(1));
+    let outcome = backup::run(repository, &catalog, &world.counting, &request, monitor, clock).unwrap();
+    let (form, passphrase) = (ArchiveForm::Gzip, None);
+    let mut request = ExportRequest { snapshot: outcome.snapshot, form, passphrase, threads: 1 };
+    request.snapshot.time = Timestamp::from_secs(1_000_000_000);
+    let path = world.dir.path().join("x.tar.gz");
+    let partial = world.dir.path().join("x.tar.gz.partial");
+    request.snapshot.complete = false;
+    let exported = export(repository, &request, Target::File(path.clone()), monitor, clock).unwrap();
+    assert_eq!((exported.place.as_ref(), exported.mark.complete), (Some(&partial), false));
+    assert!(partial.exists() && !path.exists());
+    // Told before anything is made.
+    let again = export(repository, &request, Target::File(path.clone()), monitor, clock);
+    assert!(matches!(again, Err(Error::Target { path, .. }) if path == partial));
+    fs::remove_file(&partial).unwrap();
+    request.snapshot.complete = true;
+    let exported = export(repository, &request, Target::File(path.clone()), monitor, clock).unwrap();
+    assert_eq!((exported.place, exported.mark.members), (Some(path), 2));
+    let made = export(repository, &request, Target::Repository, monitor, clock).unwrap().mark;
+    assert!(made.time.secs == 1_000_000_000 && made.name.time().secs > 1_700_000_000, "{}", made.name);
+    // Of the two the newer one is latest, not the one that was exported later.
+    let newest = world.create(ArchiveForm::Sealed).unwrap().mark;
+    request.form = ArchiveForm::Sealed;
+    assert!(
+        newest.name < export(repository, &request, Target::Repository, monitor, clock).unwrap().mark.name
+    );
+    let place = Place::of(repository);
+    let archives = Archives::load(&place).unwrap();
+    assert_eq!(archives.choose("latest", &place).unwrap().name, newest.name);
 }
