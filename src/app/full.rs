@@ -240,6 +240,16 @@ pub fn full_prune(session: &Session, policy: &Policy) -> Result<FullPrunePlan, A
     Ok(FullPrunePlan { repository, plan })
 }
 
+/// The same at once, as what follows a new archive; `None` without an owner key, which alone can read marks.
+pub fn full_prune_after(session: &Session, policy: &Policy) -> Result<Option<u64>, AppError> {
+    let (repository, _) = open(session)?;
+    if repository.require_owner().is_err() {
+        return Ok(None);
+    }
+    let plan = full::plan(&repository, policy, &zoned(session.clock.as_ref()))?;
+    Ok(Some(full::remove(&repository, &plan, session.monitor.as_ref())?))
+}
+
 /// Makes snapshots of archives.
 pub fn full_import(
     session: &Session,

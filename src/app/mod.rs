@@ -40,7 +40,7 @@ pub use forget::{ForgetPlan, ForgetRequest, forget, forget_named};
 pub use full::{
     FullCreateRequest, FullExportRequest, FullFrom, FullImportRequest, FullPrunePlan, FullRestoreRequest,
     FullTarget, FullVerifyRequest, full_create, full_export, full_import, full_list, full_prune,
-    full_restore, full_verify,
+    full_prune_after, full_restore, full_verify,
 };
 pub use history::{SettlePlan, missing};
 pub use key_roles::{Rotated, RotationPlan, WriterKeyAdded, key_add_writer, key_rotation};

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::super::backup::{self, ProfileArg, Requests, SHOWN_ERRORS};
 use super::super::error::{CliError, Status};
-use super::super::global::{self, Context};
+use super::super::global::{self, Context, Opened};
 use super::super::interrupt::OnSignal;
 use super::super::output::{Level, Style};
 use super::super::repository::Place;
@@ -14,7 +14,7 @@ use super::super::text::{self, JsonFileError};
 use super::super::units;
 use super::{Form, openssl};
 use crate::app::{self, FullCreateRequest, FullCreated, Selection};
-use crate::model::ArchiveForm;
+use crate::model::{ArchiveForm, ErrorClass, Policy};
 
 /// Stream the state dir into an archive of the repository
 ///
@@ -60,7 +60,8 @@ pub(super) struct Args {
     #[arg(long)]
     exclude_caches: bool,
 
-    /// Then remove the archives that `retention` of the table [full] does not keep; without one, none
+    /// Then remove the archives that `retention` of the table [full] does not keep; without one, none. Where that
+    /// fails, it is a warning: the archive is stored
     #[arg(long)]
     prune: bool,
 }
@@ -138,6 +139,24 @@ fn words(ctx: &Context, o: &FullCreated) -> String {
     lines.join("\n")
 }
 
+/// What goes wrong here is no failure of what was asked for: who took it for one would make the archive again.
+fn prune(ctx: &Context, opened: &Opened, policy: &Policy) -> Result<(), CliError> {
+    let (level, words) = match opened.run(|session| app::full_prune_after(session, policy)) {
+        Ok(Some(freed)) => (Level::Note, format!("the retention of archives freed {}", units::size(freed))),
+        Ok(None) => (
+            Level::Note,
+            "older archives are left to who has an owner key: this one cannot judge them".into(),
+        ),
+        Err(error) if error.class == ErrorClass::Interrupted => return Err(error),
+        Err(error) => (
+            Level::Warning,
+            format!("the archive is stored, but older ones were not pruned: {}", error.message),
+        ),
+    };
+    ctx.output.line(level, None, &words);
+    Ok(())
+}
+
 pub(super) fn run(args: Args, ctx: &Context) -> Result<Status, CliError> {
     let root = ctx.state_dir()?;
     let exclude_files = args.exclude_files.iter().map(|path| global::absolute(path));
@@ -171,12 +190,7 @@ pub(super) fn run(args: Args, ctx: &Context) -> Result<Status, CliError> {
         ctx.output.summary(&words(ctx, &outcome))?;
     }
     if let Some(policy) = ctx.config.full.retention.as_ref().filter(|_| args.prune) {
-        let freed = opened.run(|session| app::full_prune(session, policy)?.run(session))?;
-        ctx.output.line(
-            Level::Note,
-            None,
-            &format!("the retention of archives freed {}", units::size(freed)),
-        );
+        prune(ctx, &opened, policy)?;
     }
     Ok(if outcome.mark.complete { Status::Done } else { Status::Incomplete })
 }
