@@ -10,7 +10,7 @@ use super::archives::{Listed, Place};
 use super::extract::{Wanted, extract};
 use super::open::{Opened, refuse_unmarked};
 use crate::clock::Clock;
-use crate::crypto::Passphrase;
+use crate::crypto::{Passphrase, sha256};
 use crate::format::marker_v1::Operation;
 use crate::fs::{self, Dir, FileKind};
 use crate::full::ArchiveName;
@@ -21,9 +21,11 @@ use crate::remote::Counting;
 use crate::repo::{Catalog, PackerOptions, Repository};
 use crate::report::Monitor;
 
-/// What says of a snapshot that it was an archive; which one stands in a second label.
+/// What says of a snapshot that it was an archive; which one stands in a second label, with a fingerprint.
 const TAG: &str = "imported";
 const TAG_OF: &str = "archive=";
+/// Bytes of a fingerprint: too many for two archives of one name to have the same by chance.
+const FINGERPRINT: usize = 8;
 
 /// What to import.
 pub struct ImportRequest {
@@ -82,7 +84,7 @@ pub fn import(
     let known = known(repository)?;
     let mut passed = Passed::default();
     for listed in &request.archives {
-        if known.contains(&label(listed)) {
+        if known.contains(&label(place, listed)) {
             passed.known.push(listed.name);
             continue;
         }
@@ -100,8 +102,16 @@ pub fn import(
     Ok(passed)
 }
 
-fn label(listed: &Listed) -> String {
-    format!("{TAG_OF}{}", listed.name)
+/// Names are only of a second: archives of several machines share them. The SHA-256 of the stored bytes tells them
+/// apart, as far as a mark says it; to hash an archive without one takes as long as to import it, so that of these it
+/// is place and size.
+fn label(place: &Place, listed: &Listed) -> String {
+    let hash = match &listed.mark {
+        Some(mark) => mark.sha256,
+        None => sha256(format!("{}\0{}", place.name(), listed.size).as_bytes()),
+    };
+    let print = data_encoding::HEXLOWER.encode(hash.get(..FINGERPRINT).unwrap_or(&hash));
+    format!("{TAG_OF}{}#{print}", listed.name)
 }
 
 /// The labels of the archives that were imported.
@@ -205,7 +215,7 @@ impl Importing<'_> {
 
     fn snapshot(&self, listed: &Listed, root: PathBuf) -> Result<Imported, Error> {
         let mut tags = listed.mark.as_ref().map(|mark| mark.tags.clone()).unwrap_or_default();
-        tags.extend([TAG.to_string(), label(listed)]);
+        tags.extend([TAG.to_string(), label(self.place, listed)]);
         let backup = backup::Request {
             selection: Selection { profile: ProfileChoice::None, ..Selection::default() },
             tags,
