@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{
     Numbers, PASSPHRASE, Picture, Place, Run, Shape, database, ended, files, insert, names, noise, picture,
@@ -356,7 +356,9 @@ fn a_writer_key_makes_archives_and_reads_none() {
         .run(&["key", "add", "--write-only", "--new-passphrase-file", "writer.pass", "--kdf-log-n", "15"])
         .exits(0);
     place.set("EXUVIA_PASSPHRASE", "writer passphrase");
-    let name = name(&create(&place, &[]));
+    // It removes none either, which is no failure of what it made.
+    place.write("home/.config/exuvia/config.toml", "[full]\nretention = 1\n");
+    let name = name(&create(&place, &["--prune"]));
     assert_eq!(list(&place)[0]["state"], "sealed");
     place.run(&["full", "restore", &name, "--to", "out"]).exits(12);
     place.set("EXUVIA_PASSPHRASE", PASSPHRASE);
@@ -577,7 +579,10 @@ fn archives_become_deduplicated_history() {
         let root = fs::canonicalize(&state).unwrap();
         assert_eq!(row["paths"][0], root.to_str().unwrap());
         let tags: Vec<&str> = row["tags"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
-        assert!(tags.contains(&"imported") && tags.contains(&format!("archive={archive}").as_str()));
+        assert!(
+            tags.contains(&"imported")
+                && tags.iter().any(|tag| tag.starts_with(&format!("archive={archive}#")))
+        );
         place.run(&["restore", row["id"].as_str().unwrap(), "--to", "out"]).exits(0);
         same(&inside(&place.path("out")), picture, archive);
         // To the byte, databases included.
@@ -618,6 +623,19 @@ fn archives_of_another_program_are_imported() {
     assert_eq!(rows[0]["time"], "2024-02-29T12:00:00Z");
     place.run(&["restore", "--to", "out"]).exits(0);
     same(&timeless(&place.path("out")), &wanted, "imported");
+    // Another machine's of the same second is another archive.
+    put(&state, "a", &noise(1, 5_000));
+    fs::create_dir(place.path("other")).unwrap();
+    shell(
+        &place.path("state"),
+        &format!("tar cz .agent | {ENCRYPT} > ../other/backup-20240229T120000Z.tar.gz.enc"),
+    );
+    for (folder, imported) in [("other", 1), ("other", 0), ("old", 0)] {
+        let passed = place.run(&["--json", "full", "import", "--all", "--from", folder]).exits(0).summary();
+        assert_eq!(passed["imported"].as_array().unwrap().len(), imported, "{folder}: {passed}");
+        assert_eq!(passed["known"].as_array().unwrap().len(), 1 - imported, "{folder}: {passed}");
+    }
+    assert_eq!(place.snapshots().len(), 2);
 }
 
 #[test]
@@ -652,16 +670,19 @@ fn archives_are_kept_by_rules() {
     assert_eq!(list(&place).len(), 5);
     // More would be removed than is kept.
     place.run(&["full", "prune", "--keep-last", "2"]).exits(2);
-    // What was left by an upload long ago goes too, and what is not ours stays.
+    // What was left by an upload long ago goes too, and what is not ours, or might not be, stays.
     let folder = place.path("repo/full");
-    fs::write(folder.join("backup-20200101T000000Z.tar.gz"), b"torn").unwrap();
+    fs::write(folder.join("backup-20200101T000000Z.tar.zst.sealed"), b"torn").unwrap();
+    fs::write(folder.join("backup-20200101T000000Z.tar.gz"), b"of another program").unwrap();
     fs::write(folder.join("notes.txt"), b"somebody's").unwrap();
     let done = place.run(&["--json", "full", "prune", "--policy", "2", "--yes"]).exits(0).summary();
-    assert_eq!(done["partial_removed"][0], "backup-20200101T000000Z.tar.gz");
+    assert_eq!(done["partial_removed"], json!(["backup-20200101T000000Z.tar.zst.sealed"]));
+    assert_eq!(done["unjudged"], json!(["backup-20200101T000000Z.tar.gz"]));
     let left: Vec<String> = list(&place).iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(left, all[3..]);
+    assert_eq!(left[0], "backup-20200101T000000Z.tar.gz");
+    assert_eq!(left[1..], all[3..]);
     let objects = names(&folder);
-    assert_eq!(objects.len(), 2 * 3 + 1, "{objects:?}");
+    assert_eq!(objects.len(), 2 * 3 + 2, "{objects:?}");
     assert!(objects.contains(&"notes.txt".to_owned()));
 }
 
