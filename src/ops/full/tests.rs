@@ -383,7 +383,9 @@ fn an_export_of_an_incomplete_snapshot_is_called_partial_and_one_in_the_reposito
     fs::remove_file(&partial).unwrap();
     request.snapshot.complete = true;
     let exported = export(repository, &request, Target::File(path.clone()), monitor, clock).unwrap();
-    assert_eq!((exported.place, exported.mark.members), (Some(path), 2));
+    // The directory, a file, and a link to it.
+    let counts = (exported.mark.members, exported.mark.files);
+    assert_eq!((exported.place, counts), (Some(path), (3, 1)));
     let made = export(repository, &request, Target::Repository, monitor, clock).unwrap().mark;
     assert!(made.time.secs == 1_000_000_000 && made.name.time().secs > 1_700_000_000, "{}", made.name);
     // Of the two the newer one is latest, not the one that was exported later.
