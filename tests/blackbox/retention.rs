@@ -177,6 +177,24 @@ fn the_forms_of_other_tools_are_understood() {
         let shown = place.run(&["config", "show"]).exits(0);
         assert!(shown.text().lines().any(|line| line.starts_with("retention")), "{}", shown.text());
     }
+    // Each rule may be spelled as its flag is.
+    for (rule, value) in [
+        ("last", "3"),
+        ("hourly", "3"),
+        ("daily", "3"),
+        ("weekly", "3"),
+        ("monthly", "3"),
+        ("yearly", "3"),
+        ("within", "'2d'"),
+        ("tags", "'a'"),
+    ] {
+        for name in [format!("keep_{rule}"), format!("keep-{rule}")] {
+            place.write("config.toml", &format!("[retention]\n{name} = {value}\n"));
+            let run = place.run(&["config", "check"]).exits(0);
+            assert!(!run.text().contains("unknown"), "{}", run.text());
+        }
+    }
+    place.write("config.toml", "retention = '{daily: 4}'\n");
     // That a rule of a flag keeps nothing does not turn to the file.
     place.run(&["forget", "--keep-last", "0", "--yes"]).exits(2);
     place.run(&["forget", "--yes"]).exits(0);
